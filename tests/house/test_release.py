@@ -67,3 +67,11 @@ def test_every_word_of_the_makefile_is_listed_by_help() -> None:
 
     assert phony is not None
     assert set(phony.group(1).split()) == words
+
+
+def test_the_pytest_plugin_is_switched_off_only_while_it_is_unwritten() -> None:
+    written = (ROOT / "src/aegis_replication/testing.py").exists() or (ROOT / "src/aegis_replication/testing").is_dir()
+
+    switched_off = "no:aegis_replication" in PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
+
+    assert written is not switched_off, "pyproject.toml: `-p no:aegis_replication` goes when testing is there"
