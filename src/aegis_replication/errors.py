@@ -15,7 +15,9 @@ class InvalidArgument(AegisError, ValueError):
 
 
 class ConfigError(AegisError, ValueError):
-    """A configuration value is missing, unknown or out of range; names the key, the value, the unit and a good value."""
+    """A configuration value is missing, unknown or out of range;
+    names the key, the value, the unit and a good value.
+    """
 
 
 class LimitExceeded(InvalidArgument):
@@ -57,7 +59,11 @@ class NotLeader(Retryable):
     """Another node leads this group; `leader` is its id and `address` where its clients connect, when known."""
 
     def __init__(self, group: int, leader: str | None = None, address: str | None = None) -> None:
-        where = f"led by {leader}" + (f" at {address}" if address else "") + ": ask there" if leader else "without a leader: try again soon"
+        where = (
+            f"led by {leader}" + (f" at {address}" if address else "") + ": ask there"
+            if leader
+            else "without a leader: try again soon"
+        )
         super().__init__(f"group {group} is {where}")
         self.group, self.leader, self.address = group, leader, address
 
@@ -97,7 +103,9 @@ class StorageError(AegisError):
 
 
 class CorruptRecord(StorageError):
-    """Bytes on disk aren't what was written there, and it isn't an unfinished last write: kept as they are, not repaired."""
+    """Bytes on disk aren't what was written there, and it isn't an unfinished last write:
+    kept as they are, not repaired.
+    """
 
     def __init__(self, path: str, offset: int, expected: str, found: str) -> None:
         super().__init__(

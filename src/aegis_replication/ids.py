@@ -27,7 +27,9 @@ def node_id(value: int | str) -> NodeId:
     Raises InvalidArgument for anything that isn't 1 to 64 letters, digits, dots, dashes or underscores.
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise InvalidArgument(f"node id {value!r} is a {type(value).__name__}: give a name such as 'n1', or a whole number")
+        raise InvalidArgument(
+            f"node id {value!r} is a {type(value).__name__}: give a name such as 'n1', or a whole number"
+        )
     name = str(value)
     if not _NODE_ID.fullmatch(name):
         raise InvalidArgument(

@@ -31,10 +31,12 @@ class Kind(IntEnum):
 
 
 class EntryId(NamedTuple):
-    """An entry's identity: two logs that hold the same id are equal up to there. Compares by term, then index (§5.4.1)."""
+    """An entry's identity: two logs that hold the same id are equal up to there. Compares by term,
+    then index (§5.4.1).
+    """
 
     term: Term
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]  # an entry's index, not tuple.index
 
 
 NOTHING = EntryId(0, 0)
@@ -77,14 +79,16 @@ class FrameHeader(NamedTuple):
     flags: int
     group: GroupId
     term: Term
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]
     stamp: int
-    count: int
+    count: int  # type: ignore[assignment]
     payload_bytes: int
 
 
 def read_frame_header(data: bytes | memoryview, offset: int = 0) -> FrameHeader:
-    """The header at `offset`; unchecked, so that a reader can find the frame's end. Needs FRAME_HEADER_BYTES bytes there."""
+    """The header at `offset`; unchecked, so that a reader can find the frame's end. Needs
+    FRAME_HEADER_BYTES bytes there.
+    """
     return FrameHeader(*_FIELDS.unpack_from(data, offset))
 
 
@@ -99,7 +103,9 @@ def decode_entry(frame: bytes, *, group: GroupId | None = None) -> Entry:
     if version != FRAME_VERSION:
         raise IncompatibleVersion(f"a frame of format {version}: this program knows {FRAME_VERSION}")
     if payload_bytes != len(frame) - FRAME_HEADER_BYTES:
-        raise ProtocolError(f"frame {term}:{index} says {payload_bytes} bytes of payload, has {len(frame) - FRAME_HEADER_BYTES}")
+        raise ProtocolError(
+            f"frame {term}:{index} says {payload_bytes} bytes of payload, has {len(frame) - FRAME_HEADER_BYTES}"
+        )
     (expected,) = _CHECKSUM.unpack_from(frame, _FIELDS.size)
     view = memoryview(frame)
     found = crc32(view[FRAME_HEADER_BYTES:], crc32(view[: _FIELDS.size]))
@@ -129,7 +135,9 @@ class HardState(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class SnapshotMeta(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Which state a snapshot holds: everything up to and including entry `index`, and the configuration in force there."""
+    """Which state a snapshot holds: everything up to and including entry `index`,
+    and the configuration in force there.
+    """
 
     term: Term
     index: LogIndex
@@ -228,9 +236,8 @@ class ReplicatedLog:
 
     def slice(self, first: LogIndex, after: LogIndex) -> list[Entry]:
         """The entries of [first, after), all of which must be held."""
-        assert self.first <= first and after <= self.last_index + 1, (
-            f"[{first}, {after}) is not in [{self.first}, {self.last_index + 1})"
-        )
+        assert self.first <= first, f"[{first}, {after}) starts before {self.first}"
+        assert after <= self.last_index + 1, f"[{first}, {after}) ends after {self.last_index}"
         return self._entries[first - self.first : after - self.first]
 
     def since(self, first: LogIndex, *, bytes_max: int, commands_max: int = 2**63) -> list[Entry]:

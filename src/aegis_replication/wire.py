@@ -128,9 +128,7 @@ def _encode_append(group: GroupId, message: AppendEntries) -> bytes:
 def _encode_install(group: GroupId, message: InstallSnapshot) -> bytes:
     meta = _ENCODER.encode(message.meta)
     size = _INSTALL.size - LENGTH.size + len(meta) + len(message.data)
-    head = _INSTALL.pack(
-        size, INSTALL_SNAPSHOT, group, message.term, message.offset, message.total_bytes, len(meta)
-    )
+    head = _INSTALL.pack(size, INSTALL_SNAPSHOT, group, message.term, message.offset, message.total_bytes, len(meta))
     return b"".join((head, meta, message.data))
 
 
@@ -269,7 +267,9 @@ def encode_reply(request: int, status: int, body: bytes) -> bytes:
 def decode_reply(packet: bytes) -> tuple[int, int, bytes]:
     """Request id, status and msgpack body of a reply packet (without its length)."""
     if len(packet) < 10 or packet[0] != REPLY:
-        raise ProtocolError(f"a reply was expected, packet kind {packet[0] if packet else None} of {len(packet)} bytes came")
+        raise ProtocolError(
+            f"a reply was expected, packet kind {packet[0] if packet else None} of {len(packet)} bytes came"
+        )
     return int.from_bytes(packet[1:9], "little"), packet[9], packet[10:]
 
 

@@ -39,7 +39,9 @@ class AppendEntries(msgspec.Struct, frozen=True):
 
 
 class AppendReply(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The answer to AppendEntries: *contact* (term, round), *matched* (a promise about the disk), or a refusal with a hint."""
+    """The answer to AppendEntries: *contact* (term, round), *matched* (a promise about the disk),
+    or a refusal with a hint.
+    """
 
     term: Term
     round: int  # the highest round of this term that the follower has seen
@@ -59,7 +61,9 @@ class InstallSnapshot(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SnapshotReply(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The answer to InstallSnapshot: which byte is wanted next, or that everything up to `installed` is durable here."""
+    """The answer to InstallSnapshot: which byte is wanted next,
+    or that everything up to `installed` is durable here.
+    """
 
     term: Term
     snapshot: EntryId
@@ -73,4 +77,6 @@ class TimeoutNow(msgspec.Struct, frozen=True, gc=False, array_like=True):
     term: Term
 
 
-Message: TypeAlias = RequestVote | VoteReply | AppendEntries | AppendReply | InstallSnapshot | SnapshotReply | TimeoutNow
+Message: TypeAlias = (
+    RequestVote | VoteReply | AppendEntries | AppendReply | InstallSnapshot | SnapshotReply | TimeoutNow
+)

@@ -1,6 +1,9 @@
-"""What does a node want done? Everything the engine asks of its host, as one batch of values, taken when the host is ready."""
+"""What does a node want done? Everything the engine asks of its host, as one batch of values,
+taken when the host is ready.
+"""
 
 from collections.abc import Iterator
+
 import msgspec
 
 from aegis_replication.consensus.messages import Message
@@ -9,7 +12,9 @@ from aegis_replication.log import LogWrite, SnapshotMeta
 
 
 class SaveSnapshot(msgspec.Struct, frozen=True):
-    """Write these chunks, a consistent copy of the state at `meta`, to a snapshot; answer SnapshotSaved or SnapshotFailed."""
+    """Write these chunks, a consistent copy of the state at `meta`, to a snapshot;
+    answer SnapshotSaved or SnapshotFailed.
+    """
 
     group: GroupId
     meta: SnapshotMeta
@@ -62,5 +67,3 @@ class Effects(msgspec.Struct):
 def no_effects() -> Effects:
     """An empty batch."""
     return Effects([], [], [], [], [])
-
-

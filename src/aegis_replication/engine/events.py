@@ -70,7 +70,9 @@ class SnapshotFailed(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChunkRead(msgspec.Struct, frozen=True):
-    """Bytes of the newest snapshot for a follower that needs it (answer to ReadChunk); no data: it is gone, ask anew."""
+    """Bytes of the newest snapshot for a follower that needs it (answer to ReadChunk); no data:
+    it is gone, ask anew.
+    """
 
     group: GroupId
     target: NodeId
@@ -97,12 +99,6 @@ class ChunkStored(msgspec.Struct, frozen=True):
     size_bytes: int = 0
 
 
-class RequestsDropped(msgspec.Struct, frozen=True, gc=False):
-    """A client's connection ended: nobody waits for its replies any more."""
-
-    connection: int
-
-
 Event: TypeAlias = (
     Ticked
     | Received
@@ -114,6 +110,4 @@ Event: TypeAlias = (
     | SnapshotFailed
     | ChunkRead
     | ChunkStored
-    | RequestsDropped
 )
-

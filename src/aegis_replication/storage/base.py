@@ -57,12 +57,15 @@ class SnapshotStore(Protocol):
         """The machine's pieces of a snapshot, in order, verified as they are read (CorruptRecord when damaged)."""
 
     def read(self, group: GroupId, snapshot: EntryId, offset: int, size: int) -> tuple[bytes, int]:
-        """Up to `size` raw bytes of the snapshot's file at `offset`, and the file's total size; (b"", 0) when it is gone."""
+        """Up to `size` raw bytes of the snapshot's file at `offset`, and the file's total size;
+        (b"", 0) when it is gone.
+        """
 
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
         """Take raw bytes of a peer's snapshot file into a temporary file; the offset wanted next.
 
-        Offset 0 starts over; any other gap keeps what is there. When the last byte is in, the whole is verified: a damaged
+        Offset 0 starts over; any other gap keeps what is there. When the last byte is in, the whole is verified: a
+        damaged
         one is deleted and 0 comes back; a good one is flushed, named, and `total_bytes` comes back.
         """
 
@@ -89,7 +92,9 @@ class Storage(Protocol):
         """Write and flush one mark record, so that the last batch is covered by a later record (call when quiet)."""
 
     def maintain(self) -> bool:
-        """One bounded step of housekeeping (prepare the next segment, carry live records forward, recycle); more to do?"""
+        """One bounded step of housekeeping (prepare the next segment, carry live records forward, recycle);
+        more to do?
+        """
 
     def stats(self) -> StorageStats:
         """For status."""

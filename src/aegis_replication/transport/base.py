@@ -56,7 +56,9 @@ class ClientDoor(Protocol):
         """Listen."""
 
     def reply(self, connection: int, packets: bytes) -> None:
-        """Send packets to a client (joined by the caller: one write per connection per turn); dropped when it is gone."""
+        """Send packets to a client (joined by the caller:
+        one write per connection per turn); dropped when it is gone.
+        """
 
     async def stop(self) -> None:
         """Close everything."""
