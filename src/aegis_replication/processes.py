@@ -1,4 +1,4 @@
-"""How does a program run a cluster of node processes on this machine? Start them, kill them, ask them; for demo and bench.
+"""How does a program run a cluster of node processes on this machine? Start, kill and ask them; for demo and bench.
 
 Everything here blocks: it belongs into scripts and command lines, not into an event loop.
 """
