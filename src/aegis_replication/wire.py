@@ -32,7 +32,9 @@ HELLO_BYTES_MAX: Final = 4096
 
 # Kinds of packets. 0..15 peers, 16..31 clients' requests, 32..47 replies, 255 the handshake.
 REQUEST_VOTE, VOTE_REPLY, APPEND, APPEND_REPLY, INSTALL_SNAPSHOT, SNAPSHOT_REPLY, TIMEOUT_NOW = range(1, 8)
+ALIVE: Final = 14  # empty; between peers' transports, the accepting side answers each with one
 PIECE: Final = 15  # part of a large packet: u8 last | bytes
+PIECE_BYTES: Final = 256 * 1024  # a peer's packet above this goes in pieces, so that urgent ones fit between them
 COMMAND, QUERY, STATUS, PING = range(16, 20)
 REPLY: Final = 32
 HELLO: Final = 255
@@ -228,6 +230,7 @@ def decode_message(kind: int, body: bytes) -> tuple[GroupId, Message]:
 # --- clients --------------------------------------------------------------------------------------------------------
 
 REQUEST_HEAD: Final = Layout("<BIQ")  # kind, group, request id: after the length
+REQUEST_FRAME: Final = Layout("<IBIQ")  # the same with the length in front
 REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
 
 # A reply's status. OK carries the result; every other one is an error with what the client needs to go on.

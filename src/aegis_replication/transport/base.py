@@ -29,6 +29,8 @@ class PeerTransport(Protocol):
     def send(self, target: NodeId, packet: bytes, *, bulk: bool) -> None:
         """Hand over one packet (length first). Dropped when the peer can't be reached or too much waits already.
 
+        It is on its way when this returns, unless the peer's socket is full: nothing waits for the turn's end.
+
         Bulk packets keep their order among themselves and may be overtaken by the others.
         """
 
@@ -43,7 +45,7 @@ class ClientHandler(Protocol):
     """What a node offers to its clients' door. Called on the node's own loop."""
 
     def on_requests(self, connection: int, requests: Sequence[Request]) -> None:
-        """All requests that one read brought."""
+        """All requests that one read brought. Each is answered once: until then it counts as in flight."""
 
     def on_client_gone(self, connection: int) -> None:
         """Nobody waits for this connection's replies any more."""
@@ -56,8 +58,9 @@ class ClientDoor(Protocol):
         """Listen."""
 
     def reply(self, connection: int, packets: bytes) -> None:
-        """Send packets to a client (joined by the caller:
-        one write per connection per turn); dropped when it is gone.
+        """Send whole reply packets to a client; dropped when it is gone.
+
+        The caller joins them: one write per connection per turn.
         """
 
     async def stop(self) -> None:
