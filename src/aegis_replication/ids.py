@@ -11,6 +11,9 @@ NodeId: TypeAlias = str
 GroupId: TypeAlias = int
 """Which Raft group: replicas that share one log. An unsigned 32-bit number."""
 
+DATA_GROUP: GroupId = 1
+"""The group of user data; 0 is reserved for the cluster's own catalog."""
+
 Term: TypeAlias = int
 LogIndex: TypeAlias = int
 """The position of an entry in a group's log. The first entry is 1; 0 is "before everything"."""

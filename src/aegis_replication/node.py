@@ -28,6 +28,7 @@ from aegis_replication.engine.events import (
 )
 from aegis_replication.engine.replica import GroupSpec, Replica
 from aegis_replication.errors import DiskFailed, ProtocolError
+from aegis_replication.ids import DATA_GROUP as DATA_GROUP
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
 from aegis_replication.state_machine.base import Machine
@@ -36,9 +37,6 @@ from aegis_replication.storage.flush import Flusher
 from aegis_replication.transport.base import ClientDoor, PeerTransport
 
 log = logging.getLogger("aegis.node")
-
-DATA_GROUP: GroupId = 1
-"""The group of user data; 0 is reserved for the cluster's own catalog."""
 
 _SLICE_SECONDS = 0.005  # of client work in one turn, so that peers and ticks never wait long
 _GRANULARITY_SECONDS = 0.001  # a timer this much too early isn't armed again
@@ -135,8 +133,8 @@ class Node:
         pieces: Iterable[bytes] | None = None
         if recovered.snapshot is not None:
             pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
-        voters = tuple(sorted({config.node_id, *config.peer_ids}))
-        return GroupSpec(config, machine, recovered, bootstrap=Configuration(voters), snapshot_pieces=pieces)
+        # Names only: were addresses among them, two spellings of one host would make two different first entries.
+        return GroupSpec(config, machine, recovered, bootstrap=Configuration(config.voters), snapshot_pieces=pieces)
 
     async def stop(self) -> None:
         """Stop taking part; everything acknowledged is on disk already."""
@@ -321,9 +319,7 @@ class Node:
         self._maintain_soon()
         if self._flusher.inline and not self._flushing:
             self.storage.write(writes, durable=True)
-            stalled = self._flusher.measured((time.monotonic() - self._last_write) * 1000.0)
-            if stalled:
-                self._step_down(f"a flush took {stalled:.0f} ms")
+            self._flusher.measured((time.monotonic() - self._last_write) * 1000.0)
             self._persisted(writes)
             return True
         self.storage.write(writes, durable=False)
@@ -351,10 +347,6 @@ class Node:
     def _persisted(self, writes: Iterable[LogWrite]) -> None:
         for write in writes:
             self.engine.handle(Persisted(write.group, write.number))
-
-    def _step_down(self, why: str) -> None:
-        for replica in self.engine.replicas.values():
-            replica.raft.step_down(why)
 
     def _maintain_soon(self) -> None:
         if not self._maintaining:
