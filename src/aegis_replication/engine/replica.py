@@ -66,7 +66,6 @@ class Replica:
         "_waiting",
         "addresses",
         "applied",
-        "applied_stamp",
         "commands_since_snapshot",
         "bytes_since_snapshot",
         "group",
@@ -90,7 +89,6 @@ class Replica:
             self.machine.restore(spec.snapshot_pieces)
         # Highest entry whose effect the machine shows. Only rises. Invariant: snapshot <= applied <= committed.
         self.applied: LogIndex = self.snapshot.index if self.snapshot else 0
-        self.applied_stamp = self.snapshot.stamp if self.snapshot else 0
         self.raft = Raft(
             node=node,
             group=group,
@@ -214,15 +212,14 @@ class Replica:
             return
         meta = event.meta
         assert meta is not None, f"a complete snapshot {event.snapshot} without its head"
-        if meta.index > self.applied:
-            self.machine.restore(event.chunks)
-            self.applied, self.applied_stamp = meta.index, meta.stamp
-            while self._apply_queue and self._apply_queue[0].index <= meta.index:
-                self._apply_queue.popleft()
-            self.snapshot = meta
-            self._snapshot_bytes = event.size_bytes
-            self.commands_since_snapshot = self.bytes_since_snapshot = 0
-        self.raft.on_snapshot_installed(event.source, meta)
+        if not self.raft.on_snapshot_installed(event.source, meta):
+            return  # the log has got there by itself meanwhile
+        self.machine.restore(event.chunks)
+        self._apply_queue.clear()
+        self.applied = meta.index
+        self.snapshot = meta
+        self._snapshot_bytes = event.size_bytes
+        self.commands_since_snapshot = self.bytes_since_snapshot = 0
 
     # --- what follows from them ---
 
@@ -295,7 +292,7 @@ class Replica:
                 if waiting is not None and waiting[0] == entry.term:
                     _answer(waiting[1], results, effects.replies)
             self.bytes_since_snapshot += len(entry.frame)
-            self.applied, self.applied_stamp = entry.index, entry.stamp
+            self.applied = entry.index
             if waiting is not None:
                 self._taken_bytes -= waiting[2]
                 self._taken_commands -= len(waiting[1])
@@ -304,7 +301,7 @@ class Replica:
                         reply_error(caller, wire.DROPPED, "a later leader's entry took its place")
                         for caller in waiting[1]
                     )
-        if self._snapshot_due():
+        if not queue and self._snapshot_due():
             self._save_snapshot(effects)
 
     def _snapshot_due(self) -> bool:
@@ -325,10 +322,8 @@ class Replica:
         return self.bytes_since_snapshot >= min(self._snapshot_bytes, 4 * config.snapshot_log_bytes)
 
     def _save_snapshot(self, effects: Effects) -> None:
-        term = self.raft.log.term_at(self.applied)
-        assert term is not None, f"applied entry {self.applied} is not in the log"
-        index, configuration = self.raft.configuration_at(self.applied)
-        self._saving = SnapshotMeta(term, self.applied, self.applied_stamp, configuration.encode(), index)
+        self._saving = self.raft.snapshot_meta()
+        assert self._saving.index == self.applied, f"a snapshot at {self._saving.id} of a state at {self.applied}"
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
         effects.requests.append(SaveSnapshot(self.group, self._saving, self.machine.freeze()))
 
