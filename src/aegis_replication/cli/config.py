@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from aegis_replication.cli.options import Format, examples
+from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_bytes, print_json, print_rows, say
 from aegis_replication.config.loading import load_config
 from aegis_replication.config.settings import Row
@@ -21,7 +21,7 @@ File = Annotated[Path | None, Parameter(env_var="AEGIS_CONFIG")]
 
 @app.command(help_epilogue=examples("aegis config show aegis.toml --origin", "aegis config show -o json"))
 def show(
-    file: File = None, /, *, origin: Annotated[bool, Parameter(negative=())] = False, format: Format = Format()
+    file: File = None, /, *, origin: Annotated[bool, Parameter(negative=())] = False, format: Format = FORMAT
 ) -> None:
     """Print every setting as a node would take it from FILE, the environment and the defaults.
 
@@ -87,7 +87,8 @@ _EXAMPLES = {
 
 
 def _template(rows: list[Row]) -> Iterator[str]:
-    yield "# A node's configuration. Flags go before AEGIS_<SECTION>__<KEY> variables, those before this file.\n# Take the # away from what you change."
+    yield "# A node's configuration. Flags go before AEGIS_<SECTION>__<KEY> variables, those before this file."
+    yield "# Take the # away from what you change."
     for section, members in groupby(rows, key=lambda row: row.key.partition(".")[0]):
         yield f"\n[{section}]"
         for row in members:

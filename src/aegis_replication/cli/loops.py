@@ -28,7 +28,7 @@ def loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if find_spec("uvloop") is None:
         if loop == "uvloop":
             raise ConfigError(
-                "node.loop = 'uvloop': not installed: python -m pip install 'aegis-replication[fast]', or --loop asyncio"
+                "node.loop = 'uvloop': not installed: python -m pip install 'aegis-replication[fast]', or take asyncio"
             )
         return None
     from uvloop import new_event_loop

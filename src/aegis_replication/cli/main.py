@@ -104,10 +104,10 @@ def _take_debug(words: list[str]) -> bool:
 
 def _failed(error: BaseException, debug: bool) -> int:
     """One clear line; what we did not foresee says that it is our bug."""
-    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        return _failed(error.exceptions[0], debug)
     if debug:
         traceback.print_exception(error, file=sys.stderr)
+    while isinstance(error, BaseExceptionGroup):  # several tasks failed: the first tells what happened
+        error = error.exceptions[0]
     if type(error).__module__.startswith("cyclopts"):
         return _say(f"aegis: {_usage_text(error)}", endings.USAGE)
     if isinstance(error, AegisError | OSError | UnicodeError):

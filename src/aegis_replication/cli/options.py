@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from aegis_replication.client.endpoints import parse_endpoints
 from aegis_replication.errors import InvalidArgument
 
 DEFAULT_ENDPOINTS = "127.0.0.1:7480"
@@ -35,16 +36,22 @@ class Target:
     """Seconds until a request is given up."""
 
     def addresses(self) -> list[str]:
-        """The endpoints one by one. Raises InvalidArgument when there is none, or the timeout is no time."""
+        """The endpoints one by one, each with its port.
+
+        Raises InvalidArgument when there is none, one isn't an address, or the timeout is no time.
+        """
         if not 0 < self.timeout < 1e6:
             raise InvalidArgument(f"--timeout {self.timeout} is not a time in seconds: give more than 0, such as 5")
-        text = self.endpoints.removeprefix("aegis://").strip("/ ")
-        addresses = [part.strip() for part in text.split(",") if part.strip()]
-        if not addresses:
-            raise InvalidArgument(
-                f"--endpoints {self.endpoints!r} names no node: give host:port, such as 127.0.0.1:7480"
-            )
-        return addresses
+        return list(parse_endpoints(self.endpoints))
+
+    def url(self) -> str:
+        """The endpoints as connect() takes them."""
+        return "aegis://" + ",".join(self.addresses())
+
+
+# What commands take when no such flag is given: environment and defaults decide.
+FORMAT = Format()
+TARGET = Target()
 
 
 def examples(*lines: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from cyclopts import App
 
 from aegis_replication.cli import endings
-from aegis_replication.cli.options import Format, Target, examples
+from aegis_replication.cli.options import FORMAT, TARGET, Format, Target, examples
 from aegis_replication.cli.output import print_json, print_rows, say
 from aegis_replication.errors import AegisError
 from aegis_replication.processes import ask_status
@@ -40,7 +40,7 @@ _TITLES = {
 
 
 @app.default
-def status(*, target: Target = Target(), format: Format = Format()) -> int:
+def status(*, target: Target = TARGET, format: Format = FORMAT) -> int:
     """Who leads, who lags, how fast the disks are; exit code 7 when there is no leader or a node doesn't answer."""
     nodes = ask_all(target.addresses(), timeout=min(target.timeout, 5.0))
     rows = [node_row(node) for node in nodes]

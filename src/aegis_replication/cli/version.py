@@ -8,7 +8,7 @@ from typing import Any
 from cyclopts import App
 
 from aegis_replication import __version__
-from aegis_replication.cli.options import Format, examples
+from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_bytes, print_record
 
 app = App(name="version", help_epilogue=examples("aegis version", "aegis version -o json"))
@@ -17,7 +17,7 @@ _PARTS = ("msgspec", "xxhash", "uvloop")
 
 
 @app.default
-def version(*, format: Format = Format()) -> None:
+def version(*, format: Format = FORMAT) -> None:
     """Print versions: aegis, Python, and the parts that matter in a report of trouble."""
     from aegis_replication import log, wire
 
