@@ -183,12 +183,25 @@ class ReplicatedLog:
     It knows no disk: what it wants written is taken with `take_unwritten`, and `on_written` says that it is durable.
     """
 
-    __slots__ = ("_entries", "_handed", "_in_flight", "base", "committed", "durable", "group", "held_bytes")
+    __slots__ = (
+        "_entries",
+        "_handed",
+        "_in_flight",
+        "base",
+        "base_stamp",
+        "committed",
+        "durable",
+        "group",
+        "held_bytes",
+    )
 
-    def __init__(self, group: GroupId, base: EntryId = NOTHING, entries: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self, group: GroupId, base: EntryId = NOTHING, entries: Iterable[Entry] = (), *, base_stamp: int = 0
+    ) -> None:
         self.group = group
-        # Id of the entry before the first one held. Only rises.
+        # Id and stamp of the entry before the first one held. Only rise.
         self.base = base
+        self.base_stamp = base_stamp
         self._entries: list[Entry] = list(entries)
         self.held_bytes = sum(len(entry.frame) for entry in self._entries)
         # Highest index known stored on a majority. Only rises. Invariant: base <= committed <= last.
@@ -217,7 +230,7 @@ class ReplicatedLog:
 
     @property
     def last_stamp(self) -> int:
-        return self._entries[-1].stamp if self._entries else 0
+        return self._entries[-1].stamp if self._entries else self.base_stamp
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -228,6 +241,10 @@ class ReplicatedLog:
         if 0 < offset <= len(self._entries):
             return self._entries[offset - 1].term
         return self.base.term if offset == 0 else None
+
+    def stamp_at(self, index: LogIndex) -> int:
+        """The stamp of entry `index`, which must be held or be the base."""
+        return self.base_stamp if index == self.base.index else self.get(index).stamp
 
     def get(self, index: LogIndex) -> Entry:
         """Entry `index`, which must be held."""
@@ -344,20 +361,20 @@ class ReplicatedLog:
         gone = index - self.base.index
         if gone <= 0:
             return
-        base = self._entries[gone - 1].id
+        last_gone = self._entries[gone - 1]
         for entry in self._entries[:gone]:
             self.held_bytes -= len(entry.frame)
         del self._entries[:gone]
-        self.base = base
+        self.base, self.base_stamp = last_gone.id, last_gone.stamp
         self.durable = max(self.durable, index)
         self._handed = max(self._handed, index)
 
-    def reset(self, base: EntryId) -> None:
+    def reset(self, base: EntryId, stamp: int) -> None:
         """Start over after a snapshot that this log doesn't contain: all of it goes (§7)."""
         assert base.index > self.committed, f"snapshot {base} is behind committed {self.committed}"
         self._entries.clear()
         self.held_bytes = 0
-        self.base = base
+        self.base, self.base_stamp = base, stamp
         self.committed = self.durable = self._handed = base.index
         for write in self._in_flight:
             write[1] = min(write[1], base.index)
