@@ -5,8 +5,13 @@ from typing import Protocol
 
 import msgspec
 
+from aegis_replication.errors import DiskFailed
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId, LogWrite, RecoveredGroup, SnapshotMeta
+from aegis_replication.storage.flush_policy import FlushPolicy
+
+FORMAT_VERSION = 1
+"""Of everything in a data directory. Files of every version up to this one open; later ones are refused."""
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
@@ -15,7 +20,7 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     cluster: str
     node: NodeId
     incarnation: int  # 64 random bits: a directory that was lost and made anew has another one
-    format_version: int = 1
+    format_version: int = FORMAT_VERSION
 
 
 class StorageStats(msgspec.Struct, frozen=True):
@@ -73,14 +78,23 @@ class SnapshotStore(Protocol):
 class Storage(Protocol):
     """One node's disk. Not thread-safe: one owner."""
 
-    identity: Identity
-    snapshots: SnapshotStore
+    @property
+    def identity(self) -> Identity:
+        """Whose disk this is."""
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """The snapshots beside the log."""
+
+    @property
+    def flushes(self) -> FlushPolicy:
+        """Told of each flush by whoever has a clock."""
 
     def recover(self) -> dict[GroupId, RecoveredGroup]:
         """What the directory holds, once, before the first write. Raises CorruptRecord when part of it is damaged."""
 
     def write(self, writes: Sequence[LogWrite], *, durable: bool) -> None:
-        """Write all of them; with `durable` they are on disk when it returns (one flush for all).
+        """Write all of them; with `durable` they, and all before them, are on disk when it returns (one flush for all).
 
         Raises DiskFailed, after which nothing more may be written or acknowledged.
         """
@@ -88,8 +102,23 @@ class Storage(Protocol):
     def flush(self) -> None:
         """Everything written so far is on disk when it returns. Raises DiskFailed likewise."""
 
+    def unflushed(self) -> tuple[Sequence[int], int]:
+        """File descriptors whose flush, by whomever, makes durable all written so far, and what to tell `flushed` then.
+
+        None: all is on disk already.
+        """
+
+    def flushed(self, position: int) -> None:
+        """The flush asked for with `position` has ended well."""
+
+    def fail(self, why: str) -> DiskFailed:
+        """A flush done elsewhere failed: nothing may be written or acknowledged any more. The error to raise."""
+
     def mark(self) -> None:
-        """Write and flush one mark record, so that the last batch is covered by a later record (call when quiet)."""
+        """Write and flush one mark record, so that the last batch is covered by a later record (call when quiet).
+
+        Nothing happens when the last record is a mark already.
+        """
 
     def maintain(self) -> bool:
         """One bounded step of housekeeping (prepare the next segment, carry live records forward, recycle);

@@ -15,6 +15,7 @@ Every call raises OSError when the system refuses; after a refused write or sync
 """
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,10 @@ class Files(Protocol):
 
     def pread(self, handle: int, size: int, offset: int) -> bytes:
         """Exactly `size` bytes at `offset`, fewer only where the file ends."""
+
+    def forget_cached(self, handle: int) -> None:
+        """Later reads of clean pages come from the disk itself: after a failed flush a kernel may keep in memory, as if
+        written, what never reached it."""
 
     def pwritev(self, handle: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all buffers one after another at `offset`; the file grows when they reach past its end."""
@@ -123,6 +128,10 @@ class RealFiles:
             parts.append(data)
             missing -= len(data)
         return b"".join(parts)
+
+    def forget_cached(self, handle: int) -> None:
+        if sys.platform == "linux":
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def pwritev(self, handle: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         if len(buffers) > _BUFFERS_MAX:
@@ -234,3 +243,8 @@ else:
 
     def _take_lock(handle: int, *, shared: bool) -> None:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
+def is_full(error: OSError) -> bool:
+    """Does the error say that there is no room left?"""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
