@@ -56,9 +56,13 @@ class Campaign(Role):
         return to_follower(source, f"{source} leads this term", redeliver=True)
 
     def on_deadline(self) -> Transition | None:
-        """Nobody won in time: begin again (§5.2)."""
+        """Nobody won in time: begin again (§5.2), unless this node's own disk is what is slow."""
+        member = self.member
+        if not member.is_term_durable:
+            self.deadline_ms = member.draw_election_deadline()
+            return None
         why = f"no majority in time: {self.score()}"
-        return to_pre_candidate(why) if self.member.config.pre_vote else to_candidate(why)
+        return to_pre_candidate(why) if member.config.pre_vote else to_candidate(why)
 
 
 class PreCandidate(Campaign):

@@ -31,7 +31,7 @@ CONFIGURATION = int(Kind.CONFIGURATION)
 class Follower(Role):
     """Answers candidates and leaders; starts asking for votes when no leader is heard (§5.2)."""
 
-    __slots__ = ("acknowledged", "heard_ms", "is_owed", "round", "verified")
+    __slots__ = ("_has_complained", "acknowledged", "heard_ms", "is_owed", "round", "verified")
 
     name: ClassVar[str] = FOLLOWER
 
@@ -47,6 +47,8 @@ class Follower(Role):
         self.acknowledged: LogIndex = 0
         # Is there more to acknowledge once it is durable?
         self.is_owed = False
+        # Was it said that this leader contradicts what is committed? Once is enough.
+        self._has_complained = False
 
     # --- AppendEntries ---
 
@@ -129,7 +131,9 @@ class Follower(Role):
                 break
             if entry.index > log.base.index and log.term_at(entry.index) != entry.term:
                 member.drop()
-                member.changed(f"refused an append that would replace committed entry {entry.index}")
+                if not self._has_complained:
+                    self._has_complained = True
+                    member.changed(f"refused an append of {member.leader} against committed entry {entry.index}")
                 return False
         log.adopt(message.previous, message.entries)
         stack = member.configurations
