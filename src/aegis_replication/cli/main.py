@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
 
@@ -119,6 +120,10 @@ def _failed(error: BaseException, debug: bool) -> int:
 
 def _usage_text(error: Any) -> str:
     """cyclopts' own sentence on one line, and where to read on."""
+    if type(error).__name__ == "UnknownCommandError" and not getattr(error, "command_chain", None):
+        word = error.unused_tokens[0]
+        near = get_close_matches(word, _COMMANDS, n=1)
+        return f"unknown command {word!r}{f'; did you mean {near[0]}?' if near else ''} (see `aegis --help`)"
     text = " ".join(str(error).split())
     chain = " ".join(getattr(error, "command_chain", None) or ())
     return f"{text} (see `aegis {chain} --help`)" if chain else f"{text} (see `aegis --help`)"

@@ -11,7 +11,7 @@ from aegis_replication.log import Kind, RecoveredGroup
 from aegis_replication.state_machine.key_value import KeyValueMachine
 from aegis_replication.state_machine.sessions import SessionMachine
 from aegis_replication.storage.base import Storage
-from aegis_replication.storage.directory import open_directory
+from aegis_replication.storage.directory import DirectoryStorage
 
 
 class Copies(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ def compare_copies(directories: Mapping[NodeId, Path], *, group: GroupId = 1) ->
 
     Raises StorageError for a directory that can't be read or is in use.
     """
-    stores = {node: open_directory(path) for node, path in directories.items()}
+    stores = {node: DirectoryStorage.open(path) for node, path in directories.items()}
     try:
         logs = {node: store.recover().get(group) for node, store in stores.items()}
         held = {node: log for node, log in logs.items() if log is not None}
