@@ -27,7 +27,7 @@ from aegis_replication.engine.events import (
     Ticked,
 )
 from aegis_replication.engine.replica import GroupSpec, Replica
-from aegis_replication.errors import DiskFailed, ProtocolError
+from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
 from aegis_replication.ids import DATA_GROUP as DATA_GROUP
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
@@ -121,11 +121,27 @@ class Node:
             now_ms=self._now_ms(),
             remember=self.options.remember_events,
         )
+        self._check_voters()
         self._running = True
-        await self.peers.start(self)
-        for position, door in enumerate(self.doors):
-            await door.start(_DoorHandler(self, position))
+        try:
+            await self.peers.start(self)
+            for position, door in enumerate(self.doors):
+                await door.start(_DoorHandler(self, position))
+        except BaseException:  # an address that can't be had, mostly: what is open already must not stay so
+            await self.stop()
+            raise
         self._wake()
+
+    def _check_voters(self) -> None:
+        """A configuration names the voters of the first start only; after that the disk knows who they are."""
+        told = self.options.config.voters
+        for group, replica in self.engine.replicas.items():
+            known = replica.raft.configuration.voters
+            if known != told:
+                raise WrongIdentity(
+                    f"node {self.id}: its disk knows {', '.join(known)} as the voters of group {group}, its peers "
+                    f"say {', '.join(told)}: give it the former, or the directory that belongs to the latter"
+                )
 
     def _spec(self, group: GroupId, machine: Machine, found: RecoveredGroup | None) -> GroupSpec:
         config = self.options.config
