@@ -6,7 +6,7 @@ wrote something, so it is the same on every replica and says nothing of the log.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -80,7 +80,7 @@ class KeyValueMachine:
         self._keys: Any = SortedList()
         # How many write commands took effect. Only rises. Invariant: no item's version is higher.
         self._revision = 0
-        self.handlers: dict[type, Callable[[Any], Any]] = {
+        self.handlers: Mapping[type, Callable[[Any], Any]] = {
             Put: self._put,
             Delete: self._delete,
             Take: self._take,
