@@ -56,9 +56,11 @@ class Wal:
         "_files",
         "_flushed",
         "_last_type",
+        "_lent",
         "_limit",
         "_offset",
         "_previous",
+        "_retired",
         "_seed",
         "_unflushed",
         "chain",
@@ -90,6 +92,9 @@ class Wal:
         self._flushed: Position = 0
         # Segments with writes that wait for a sync, and the position up to which they were written.
         self._unflushed: dict[Segment, Position] = {}
+        # Is a flush under way elsewhere? Its handles stay open: full and flushed segments wait to be closed.
+        self._lent = False
+        self._retired: list[Segment] = []
 
     # --- looking ---
 
@@ -319,7 +324,7 @@ class Wal:
         end = self.end
         for segment in self._unflushed:
             self._files.sync(segment.plain)
-        self.flushed(end)
+        self._settle(end)
 
     # --- flushing ---
 
@@ -332,16 +337,22 @@ class Wal:
     def unflushed(self) -> tuple[list[int], Position]:
         """Handles whose flush makes durable all that was written so far, and the position to tell `flushed` then."""
         self.check_alive()
+        self._lent = bool(self._unflushed)
         return [segment.plain for segment in self._unflushed], self.end
 
     def flushed(self, position: Position) -> None:
-        """All before `position` is on disk."""
-        if position > self._flushed:
-            self._flushed = position
+        """All before `position` is on disk: the flush asked for with it has ended."""
+        self._lent = False
+        self._settle(position)
+
+    def _settle(self, position: Position) -> None:
+        self._flushed = max(self._flushed, position)
         for segment in [segment for segment, written in self._unflushed.items() if written <= position]:
             del self._unflushed[segment]
             if segment is not self.current:
-                self.segments.close(segment)
+                self._retired.append(segment)
+        while self._retired and not self._lent:
+            self.segments.close(self._retired.pop())
 
     def mark(self) -> None:
         """Write and flush a record that says that all before it was flushed; nothing when the last record is one."""
@@ -380,6 +391,7 @@ class Wal:
         """Close all handles; makes nothing durable."""
         self.segments.stop()
         if self.chain:
-            for segment in {*self._unflushed, self.current}:
+            for segment in {*self._unflushed, *self._retired, self.current}:
                 self.segments.close(segment)
         self._unflushed.clear()
+        self._retired.clear()
