@@ -82,7 +82,7 @@ def decode_hello(kind: int, body: bytes) -> Hello:
         raise ProtocolError("the first packet is not an aegis handshake: is this port the right one?")
     try:
         return _HELLO_DECODER.decode(memoryview(body)[len(MAGIC) :])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also: no UTF-8; nested beyond all measure
         raise ProtocolError(f"malformed handshake: {error}") from None
 
 
