@@ -10,13 +10,13 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from aegis_replication.assembly import make_node
 from aegis_replication.cli import endings
 from aegis_replication.cli.loops import run
 from aegis_replication.cli.options import examples
 from aegis_replication.cli.output import say
 from aegis_replication.config import NodeConfig, load_config
 from aegis_replication.errors import ConfigError, DiskFailed
-from aegis_replication.local import make_node
 
 app = App(name="node", help="Run a node.")
 
