@@ -64,7 +64,7 @@ class Watcher(Protocol):
         """A whole snapshot, one's own or a leader's, is on disk under its name."""
 
     def on_turn(self, host: "Host") -> None:
-        """A turn is over."""
+        """The engine has handled what came, and nothing of what follows is carried out yet."""
 
 
 class HostSettings:
@@ -322,6 +322,7 @@ class Host:
         engine = self.engine
         while True:
             effects = engine.take_effects()
+            self.watcher.on_turn(self)
             if not effects:
                 if engine.has_more:
                     continue
@@ -331,9 +332,7 @@ class Host:
             for request in effects.requests:
                 self._requests[type(request)](self, request)
             if effects.writes and not self._write(effects.writes):
-                self.watcher.on_turn(self)
                 return  # goes on when the flush is over
-        self.watcher.on_turn(self)
         self.storage.maintain()
         self._ask_for_turn(self.clock.now_ms if self._inbox else engine.deadline_ms)
 

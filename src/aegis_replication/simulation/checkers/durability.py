@@ -44,7 +44,7 @@ class Shadow:
 
     def holds(self, entry: EntryId) -> bool:
         """Is `entry` on this disk? What a snapshot covers is."""
-        if entry.index <= self.base:
+        if entry.index <= max(self.base, self.named.index):
             return True
         return entry.index <= self.last_index and self.terms[entry.index - self.base - 1] == entry.term
 
@@ -204,14 +204,14 @@ def _append_entries(shadow: Shadow, node: NodeId, target: NodeId, message: Appen
 def _append_reply(shadow: Shadow, node: NodeId, target: NodeId, message: AppendReply) -> str | None:
     if shadow.hard_state.term < message.term:
         return f"term {shadow.hard_state.term} is what its disk holds"
-    if message.matched > shadow.last_index:
-        return f"its disk holds entries up to {shadow.last_index}"
+    if message.matched > shadow.applicable:
+        return f"its disk holds entries up to {shadow.applicable}"
     return None
 
 
 def _snapshot_reply(shadow: Shadow, node: NodeId, target: NodeId, message: SnapshotReply) -> str | None:
-    if message.installed > shadow.last_index:
-        return f"its disk holds entries up to {shadow.last_index}"
+    if message.installed > shadow.applicable:
+        return f"its disk holds entries up to {shadow.applicable}"
     return None
 
 
