@@ -127,7 +127,7 @@ class Sandbox:
         own = options.pop("own", self.own())
         known = {"n2": "127.0.0.1:1"} if peers is None else peers
         transport = TcpPeerTransport(own, known, listen="127.0.0.1:0", random=Random(7), **options)
-        await transport.start(options.get("handler", self.heard))
+        await transport.start(self.heard)
         self._closing.append(transport.stop)
         return transport
 

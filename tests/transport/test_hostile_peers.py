@@ -298,6 +298,24 @@ async def test_the_newest_connection_of_a_peer_wins_and_another_incarnation_is_l
     assert any("two nodes have this id" in record.message for record in caplog.records)
 
 
+async def test_a_peer_that_is_cut_off_gets_no_further_word_through_from_the_same_read(
+    sandbox: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = await sandbox.peers_port()
+    peer = await sandbox.peer(transport.address)
+    heard = []
+
+    def on_peer_packet(source: str, kind: int, body: bytes) -> None:
+        heard.append(body)
+        transport.set_peers({})
+
+    monkeypatch.setattr(sandbox.heard, "on_peer_packet", on_peer_packet)
+    await peer.send(packet(REQUEST_VOTE, b"first") + packet(REQUEST_VOTE, b"second"))
+    await peer.read_to_end()
+
+    assert heard == [b"first"]
+
+
 async def test_a_peer_that_is_no_longer_listed_is_cut_off_and_refused(sandbox: Any) -> None:
     transport = await sandbox.peers_port({"n2": "127.0.0.1:1", "n3": "127.0.0.1:1"})
     peer = await sandbox.peer(transport.address)

@@ -76,6 +76,27 @@ async def test_a_peer_is_dialed_again_until_it_is_there(sandbox: Any, until: Any
     assert script.calls[0].client_address == "127.0.0.1:7777"
 
 
+async def test_a_peer_that_drops_every_connection_is_not_dialed_in_a_rush(
+    sandbox: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp_links, "BACKOFF_MAX_SECONDS", 0.16)
+    script = Script(sandbox, encode_hello(sandbox.own("n2")) + packet(APPEND))
+
+    transport = await sandbox.peers_port({"n2": await sandbox.server(script)})
+    await until(lambda: transport._links["n2"]._backoff._seconds == 0.16)
+
+    assert len(sandbox.heard.up) >= 3
+
+
+async def test_a_dial_that_was_asked_for_starts_the_backoff_anew(sandbox: Any, until: Any) -> None:
+    transport = await sandbox.peers_port({"n2": "127.0.0.1:1"})
+    link = transport._links["n2"]
+    await until(lambda: link._backoff._seconds == BACKOFF_MAX_SECONDS)
+
+    link.retry_now()
+    await until(lambda: link._backoff._seconds == 2 * BACKOFF_FIRST_SECONDS)
+
+
 async def test_an_inbound_connection_of_a_peer_ends_the_wait_before_the_next_dial(
     sandbox: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,14 +172,36 @@ async def test_who_answers_no_handshake_is_given_up(sandbox: Any, until: Any, an
     assert transport.connected() == set()
 
 
-@pytest.mark.parametrize("extra", [packet(REQUEST_VOTE, b"x"), LENGTH.pack(2), LENGTH.pack(0), packet(APPEND)])
-async def test_only_signs_of_life_may_come_back_on_a_link(sandbox: Any, until: Any, extra: bytes) -> None:
+@pytest.mark.parametrize(
+    "extra",
+    [packet(REQUEST_VOTE, b"x"), LENGTH.pack(2), LENGTH.pack(0), packet(APPEND)],
+    ids=["a-vote", "a-length", "length-0", "another-kind"],
+)
+async def test_only_signs_of_life_may_come_back_on_a_link(
+    sandbox: Any, until: Any, caplog: pytest.LogCaptureFixture, extra: bytes
+) -> None:
+    caplog.set_level(logging.INFO, "aegis_replication.transport")
     script = Script(sandbox, encode_hello(sandbox.own("n2")) + ALIVE_PACKET + extra)
     await sandbox.peers_port({"n2": await sandbox.server(script)})
 
     await until(lambda: sandbox.heard.down)
 
     assert sandbox.heard.packets == []
+    lost = next(record.message for record in caplog.records if "lost: " in record.message)
+    assert "no sign of life" not in lost, "given up for its silence, not for its nonsense"
+
+
+async def test_bytes_that_come_after_a_link_was_given_up_do_not_revive_it(sandbox: Any, until: Any) -> None:
+    transport = await sandbox.peers_port({"n2": await sandbox.server(Script(sandbox, b""))})
+    link = transport._links["n2"]
+    await until(lambda: link._protocol)
+    protocol = link._protocol
+
+    protocol.lose("given up")
+    protocol.data_received(encode_hello(sandbox.own("n2")))
+
+    assert transport.connected() == set()
+    assert sandbox.heard.up == []
 
 
 async def test_a_link_without_a_sign_of_life_is_given_up_and_another_peer_is_not_affected(
@@ -196,6 +239,18 @@ async def test_what_waits_for_a_black_hole_is_bounded_and_others_get_their_packe
     assert statistics.queued_bytes["n2"] <= 2_000_000 + URGENT_BYTES_MAX
     assert statistics.dropped_full["n2"] > 2000
     assert statistics.dropped_full["n3"] == 0
+
+
+async def test_a_packet_is_the_systems_when_send_returns(sandbox: Any, until: Any) -> None:
+    """A flush that blocks the loop may follow at once: the packet must be on its way by then."""
+    script = Script(sandbox)
+    transport = await sandbox.peers_port({"n2": await sandbox.server(script)})
+    await until(lambda: transport.connected() == {"n2"})
+
+    for bulk in (False, True):
+        transport.send("n2", packet(APPEND, bytes(30_000)), bulk=bulk)
+
+        assert transport._links["n2"]._protocol.transport.get_write_buffer_size() == 0
 
 
 async def test_what_waits_is_thrown_away_with_the_connection(sandbox: Any, until: Any) -> None:

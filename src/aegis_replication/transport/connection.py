@@ -221,6 +221,7 @@ class TcpClientConnection(asyncio.Protocol):
             self._shaken.set_exception(
                 error or Unavailable(f"{reason} before the handshake: try again, or another node")
             )
+            self._shaken.exception()  # seen: a caller that was cancelled meanwhile doesn't fetch it
         elif was_up:
             self._on_lost(reason)
 

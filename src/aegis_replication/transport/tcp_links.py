@@ -134,7 +134,7 @@ class PeerLink:
                 )
                 return
             bulk = True  # only bulk packets can be cut, and only they are ever that large
-        elif not self._is_paused and not (bulk and self._bulk):
+        elif not self._is_paused:  # then nothing waits: `_pump` stops only at a full socket
             self.counts.sent += 1
             transport.write(packet)
             return
