@@ -1,16 +1,20 @@
 """Do the key-value machine and the sessions do what obvious, slow twins of theirs do, whatever they are asked?"""
 
+import dataclasses
 from typing import Any
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from aegis_replication.errors import InvalidArgument
 from aegis_replication.log import Kind, make_entry
 from aegis_replication.state_machine import commands as ask
 from aegis_replication.state_machine.base import NOT_AN_INTEGER, REFUSED, SESSION_EXPIRED, Failure
 from aegis_replication.state_machine.key_value import KeyValueMachine
 from aegis_replication.state_machine.sessions import WINDOW, SessionMachine
+from aegis_replication.state_machine.user import StateMachine, call, command, query
+from aegis_replication.state_machine.user_machine import machine_for
 
 # Few keys that sort in interesting ways, and values that often are numbers or meet again.
 keys = some.sampled_from([b"", b"\0", b"a", b"a\0", b"ab", b"b", b"\xff", b"\xff\xff"])
@@ -168,6 +172,62 @@ def test_the_key_value_machine_is_a_dict_with_versions(asked: list[Any]) -> None
     copy.restore(machine.freeze())
     assert list(copy.freeze()) == list(machine.freeze())
     assert copy.query(ask.encode_query(ask.Range())) == machine.query(ask.encode_query(ask.Range()))
+
+
+# --- hostile bytes ---
+
+
+@dataclasses.dataclass
+class Part:
+    name: str
+    sizes: list[float]
+
+
+class Parts(StateMachine):
+    """A user's machine with arguments of many types."""
+
+    count: int = 0
+
+    @command
+    def add(self, part: Part, by: dict[str, int], tags: set[str], place: tuple[int, bytes] | None = None) -> int:
+        self.count += 1
+        return self.count
+
+    @query
+    def find(self, name: str, limit: int = 5) -> str:
+        return name
+
+
+CODE = [
+    *[ask.encode_command(bytes(16), 1, 1, each) for each in (ask.Put(b"a", b"b"), ask.Batch((ask.Increment(b"n"),)))],
+    ask.encode_command(bytes(16), 1, 1, call(Parts.add, Part("a", [1.5]), {"a": 1}, {"t"}, (1, b""))),
+    *[ask.encode_query(each) for each in (ask.Range(b"a", b"b", 5), ask.GetMany((b"a", b"b")), call(Parts.find, "ä"))],
+]
+
+
+@some.composite
+def damaged(draw: some.DrawFn) -> bytes:
+    """A message with some bytes replaced, removed or inserted."""
+    data = bytearray(draw(some.sampled_from(CODE)))
+    for _ in range(draw(some.integers(1, 3))):
+        position = draw(some.integers(0, len(data)))
+        data[position : position + draw(some.integers(0, 2))] = draw(some.binary(max_size=3))
+    return bytes(data)
+
+
+@given(damaged() | some.binary(max_size=40))
+@settings(max_examples=500)
+def test_whatever_comes_in_is_a_command_or_an_invalid_one_and_never_another_error(data: bytes) -> None:
+    for machine in (SessionMachine(KeyValueMachine()), machine_for(Parts)):
+        before = machine.digest()
+        machine.query(data)
+        assert machine.digest() == before
+        try:
+            machine.check(data)
+        except InvalidArgument:
+            continue
+        results = machine.apply(make_entry(1, 1, 1, Kind.COMMANDS, machine.join([data]), count=1, stamp=1))
+        assert len(results) == 1
 
 
 # --- sessions ---

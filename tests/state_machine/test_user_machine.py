@@ -11,6 +11,7 @@ import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from datetime import date
+from itertools import repeat
 from typing import Any, ClassVar
 
 import msgspec
@@ -29,6 +30,15 @@ from aegis_replication.state_machine.user_machine import PIECE_BYTES, UserMachin
 class Colour(enum.Enum):
     RED = "red"
     BLUE = "blue"
+
+
+@dataclasses.dataclass
+class Tree:
+    children: "dict[str, Tree]"
+
+
+class Name(enum.StrEnum):
+    KEY = "a key"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -56,6 +66,7 @@ class Store(StateMachine):
     history: list[str]
     colours: set[int] = set()
     best: Order | None = None
+    worst: Order | None = None
     settings: dict[str, dict[str, int]] | None = None
 
     def __init__(self) -> None:
@@ -91,13 +102,13 @@ class Store(StateMachine):
         return self.orders[number]
 
     @command
-    def run(self, what: str, value: Any = None) -> None:
+    def run(self, what: str) -> None:
         """Carries out one of the ways below: a test can't send code."""
-        WAYS[what](self, value)
+        WAYS[what](self)
 
     @command
-    def fail(self, what: str, value: Any = None) -> None:
-        WAYS[what](self, value)
+    def fail(self, what: str) -> None:
+        WAYS[what](self)
         raise KeyError("after all that")
 
     @command
@@ -121,8 +132,8 @@ class Store(StateMachine):
         return self.tags.get(sku, set())
 
     @query
-    def look(self, what: str, value: Any = None) -> None:
-        WAYS[what](self, value)
+    def look(self, what: str) -> None:
+        WAYS[what](self)
 
 
 def _replace_and_fill(store: Store) -> None:
@@ -130,45 +141,51 @@ def _replace_and_fill(store: Store) -> None:
     store.places[2] = Place(2, "b")
 
 
+def _set_everywhere(store: Store, make: Callable[[], Order]) -> None:
+    store.orders[1], store.orders[2], store.best, store.worst = make(), make(), make(), make()
+
+
 # Every way in which a command may change the state.
-WAYS: dict[str, Callable[[Store, Any], Any]] = {
-    "nothing": lambda store, value: None,
-    "set item": lambda store, value: store.stock.__setitem__("a", 77),
-    "new item": lambda store, value: store.stock.__setitem__("new", 7),
-    "delete item": lambda store, value: store.stock.__delitem__("c"),
-    "pop": lambda store, value: store.stock.pop("c"),
-    "pop with default": lambda store, value: store.stock.pop("zz", 0),
-    "popitem": lambda store, value: store.stock.popitem(),
-    "clear": lambda store, value: store.stock.clear(),
-    "update": lambda store, value: store.stock.update({"a": 5, "zz": 6}, yy=1),
-    "update in place": lambda store, value: store.stock.__ior__({"a": 5}),
-    "setdefault": lambda store, value: store.stock.setdefault("zz", 1),
-    "replace dict": lambda store, value: setattr(store, "stock", {"x": 1}),
-    "replace and fill dict": lambda store, value: _replace_and_fill(store),
-    "replace by another's": lambda store, value: setattr(store, "stock", {"x": 1} | store.stock),
-    "number": lambda store, value: setattr(store, "next_order", 99),
-    "list append": lambda store, value: store.history.append("x"),
-    "list by C code": lambda store, value: heapq.heappush(store.history, "x"),
-    "list replaced": lambda store, value: setattr(store, "history", ["x"]),
-    "set add": lambda store, value: store.colours.add(5),
-    "object": lambda store, value: store.best.notes.append("x"),  # type: ignore[union-attr]
-    "object replaced": lambda store, value: setattr(store, "best", None),
-    "nested dict": lambda store, value: store.settings["a"].__setitem__("b", 2),  # type: ignore[index]
-    "value in place": lambda store, value: store.orders[1].notes.append("x"),
-    "value by get": lambda store, value: store.orders.get(1).notes.append("x"),  # type: ignore[union-attr]
-    "value by values": lambda store, value: [each.notes.append("x") for each in store.orders.values()],
-    "value by items": lambda store, value: [each.notes.append("x") for _, each in store.orders.items()],
-    "value by copy": lambda store, value: store.orders.copy()[1].notes.append("x"),
-    "value by dict()": lambda store, value: dict(store.orders)[1].notes.append("x"),
-    "value by **": lambda store, value: {0: None, **store.orders}[1].notes.append("x"),  # type: ignore[dict-item,union-attr]
-    "value by |": lambda store, value: (store.orders | {})[1].notes.append("x"),
-    "value by reflected |": lambda store, value: ({} | store.orders)[1].notes.append("x"),
-    "value by copy.copy": lambda store, value: copy.copy(store.orders)[1].notes.append("x"),
-    "value by popitem": lambda store, value: store.orders.popitem()[1].notes.append("x"),
-    "value by pop": lambda store, value: store.orders.pop(1).notes.append("x"),
-    "value by setdefault": lambda store, value: store.orders.setdefault(1, Order("", 0)).notes.append("x"),
-    "set in a dict": lambda store, value: store.tags["a"].add("x"),
-    "same object in two places": lambda store, value: setattr(store, "best", store.orders[1]),
+WAYS: dict[str, Callable[[Store], Any]] = {
+    "nothing": lambda store: None,
+    "set item": lambda store: store.stock.__setitem__("a", 77),
+    "new item": lambda store: store.stock.__setitem__("new", 7),
+    "delete item": lambda store: store.stock.__delitem__("c"),
+    "pop": lambda store: store.stock.pop("c"),
+    "pop with default": lambda store: store.stock.pop("zz", 0),
+    "popitem": lambda store: store.stock.popitem(),
+    "clear": lambda store: store.stock.clear(),
+    "update": lambda store: store.stock.update({"a": 5, "zz": 6}, yy=1),
+    "update in place": lambda store: store.stock.__ior__({"a": 5}),
+    "setdefault": lambda store: store.stock.setdefault("zz", 1),
+    "replace dict": lambda store: setattr(store, "stock", {"x": 1}),
+    "replace and fill dict": lambda store: _replace_and_fill(store),
+    "replace by another's": lambda store: setattr(store, "stock", {"x": 1} | store.stock),
+    "number": lambda store: setattr(store, "next_order", 99),
+    "list append": lambda store: store.history.append("x"),
+    "list by C code": lambda store: heapq.heappush(store.history, "x"),
+    "list replaced": lambda store: setattr(store, "history", ["x"]),
+    "set add": lambda store: store.colours.add(5),
+    "object": lambda store: store.best.notes.append("x"),  # type: ignore[union-attr]
+    "object replaced": lambda store: setattr(store, "best", None),
+    "nested dict": lambda store: store.settings["a"].__setitem__("b", 2),  # type: ignore[index]
+    "value in place": lambda store: store.orders[1].notes.append("x"),
+    "value by get": lambda store: store.orders.get(1).notes.append("x"),  # type: ignore[union-attr]
+    "value by values": lambda store: [each.notes.append("x") for each in store.orders.values()],
+    "value by items": lambda store: [each.notes.append("x") for _, each in store.orders.items()],
+    "value by copy": lambda store: store.orders.copy()[1].notes.append("x"),
+    "value by dict()": lambda store: dict(store.orders)[1].notes.append("x"),
+    "value by **": lambda store: {0: None, **store.orders}[1].notes.append("x"),  # type: ignore[dict-item,union-attr]
+    "value by |": lambda store: (store.orders | {})[1].notes.append("x"),
+    "value by reflected |": lambda store: ({} | store.orders)[1].notes.append("x"),
+    "value by copy.copy": lambda store: copy.copy(store.orders)[1].notes.append("x"),
+    "value by popitem": lambda store: store.orders.popitem()[1].notes.append("x"),
+    "value by pop": lambda store: store.orders.pop(1).notes.append("x"),
+    "value by setdefault": lambda store: store.orders.setdefault(1, Order("", 0)).notes.append("x"),
+    "set in a dict": lambda store: store.tags["a"].add("x"),
+    "equal copies everywhere": lambda store: _set_everywhere(store, lambda: Order("a", 3)),
+    "one object everywhere": lambda store: _set_everywhere(store, repeat(Order("a", 3)).__next__),
+    "same object in two places": lambda store: setattr(store, "best", store.orders[1]),
 }
 CHANGING = sorted(set(WAYS) - {"nothing", "pop with default"})
 
@@ -340,6 +357,17 @@ def test_objects_in_two_places_part_after_the_command(node: Node) -> None:
     assert node.restarted().pieces() == node.pieces()
 
 
+def test_an_object_set_in_two_places_parts_even_where_it_equals_what_was_there(node: Node) -> None:
+    node(Store.run, "equal copies everywhere")
+    node(Store.run, "one object everywhere")
+
+    node(Store.run, "value in place")
+    node(Store.run, "object")
+
+    assert node.user.__dict__["orders"] == {1: Order("a", 3, ["x"]), 2: Order("a", 3)}
+    assert (node.user.best, node.user.worst) == (Order("a", 3, ["x"]), Order("a", 3))
+
+
 def test_a_result_is_not_a_window_into_the_state(node: Node) -> None:
     result = node(Store.note, 1, "first")
 
@@ -359,20 +387,21 @@ def test_running_state_can_not_be_changed_from_outside(node: Node) -> None:
 
 # --- values must be what the annotations say ---
 
-WRONG: dict[str, Callable[[Store, Any], Any]] = {
-    "value": lambda store, value: store.stock.__setitem__("a", "text"),
-    "key": lambda store, value: store.stock.__setitem__(5, 5),  # type: ignore[index]
-    "equal key": lambda store, value: store.places.__setitem__(2.0, Place(1, "")),  # type: ignore[index]
-    "attribute": lambda store, value: setattr(store, "next_order", "text"),
-    "none": lambda store, value: setattr(store, "stock", None),
-    "dict": lambda store, value: setattr(store, "stock", {"a": "text"}),
-    "list": lambda store, value: store.history.append(5),  # type: ignore[arg-type]
-    "object": lambda store, value: setattr(store.orders[1], "count", "text"),
-    "int too large": lambda store, value: store.stock.__setitem__("a", 2**64),
-    "number too large": lambda store, value: setattr(store, "next_order", -(2**63) - 1),
-    "half a surrogate": lambda store, value: store.history.append("\ud800"),
-    "surrogate key": lambda store, value: store.stock.__setitem__("\ud800", 1),
-    "class": lambda store, value: store.places.__setitem__(1, object()),  # type: ignore[arg-type]
+WRONG: dict[str, Callable[[Store], Any]] = {
+    "value": lambda store: store.stock.__setitem__("a", "text"),
+    "key": lambda store: store.stock.__setitem__(5, 5),  # type: ignore[index]
+    "key of a subclass": lambda store: store.stock.__setitem__(Name("a key"), 5),
+    "equal key": lambda store: store.places.__setitem__(2.0, Place(1, "")),  # type: ignore[index]
+    "attribute": lambda store: setattr(store, "next_order", "text"),
+    "none": lambda store: setattr(store, "stock", None),
+    "dict": lambda store: setattr(store, "stock", {"a": "text"}),
+    "list": lambda store: store.history.append(5),  # type: ignore[arg-type]
+    "object": lambda store: setattr(store.orders[1], "count", "text"),
+    "int too large": lambda store: store.stock.__setitem__("a", 2**64),
+    "number too large": lambda store: setattr(store, "next_order", -(2**63) - 1),
+    "half a surrogate": lambda store: store.history.append("\ud800"),
+    "surrogate key": lambda store: store.stock.__setitem__("\ud800", 1),
+    "class": lambda store: store.places.__setitem__(1, object()),  # type: ignore[arg-type]
 }
 
 
@@ -416,6 +445,29 @@ def test_errors_are_told_alike_on_every_replica() -> None:
     assert kind == "ValueError"
     assert text.startswith("<object object> ?x")
     assert len(text) <= 1000
+
+
+def test_a_command_can_not_end_the_node() -> None:
+    class Leaving(StateMachine):
+        count: int = 0
+
+        @command
+        def leave(self) -> int:
+            self.count += 1
+            if self.count == 1:
+                sys.exit("bye")
+            return self.count
+
+        @command
+        def deepen(self) -> None:
+            self.count += 1
+            self.deepen()
+
+    node = Node(Leaving)
+
+    assert node(Leaving.leave) == Failure(FAILED, ["SystemExit", "bye"])
+    assert node(Leaving.deepen).detail[0] == "RecursionError"
+    assert node.machine.inner.machine.count == 0  # type: ignore[attr-defined]
 
 
 def test_a_node_without_memory_stops_instead_of_answering() -> None:
@@ -624,6 +676,8 @@ def attribute_of(hint: Any, value: Any) -> type[StateMachine]:
         (dict[str, int], {"a": "b"}, "got `str`"),
         (int, "text", "got `str`"),
         (int, 2**64, "serialize"),
+        (Tree, Tree({}), "contains itself"),
+        (dict[str, tuple[Order, Order]], {"a": 1}, "got `int`"),
         ("Missing", 1, "Missing"),
     ],
 )
@@ -714,7 +768,15 @@ def _strange(self: Any, x: object) -> None: ...
 def _strange_result(self: Any) -> Any: ...
 
 
-@pytest.mark.parametrize("method", [_async, _untyped, _unreturned, _variable, _keyword, _strange, _strange_result])
+def _any(self: Any, x: list[Any]) -> None: ...
+
+
+def _endless(self: Any, x: "Tree") -> None: ...
+
+
+@pytest.mark.parametrize(
+    "method", [_async, _untyped, _unreturned, _variable, _keyword, _strange, _strange_result, _any, _endless]
+)
 def test_a_method_that_can_not_be_a_command_is_refused_by_name(method: Callable[..., Any]) -> None:
     cls = type("Bad", (StateMachine,), {method.__name__: command(method), "__module__": __name__})
 

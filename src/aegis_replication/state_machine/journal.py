@@ -121,8 +121,7 @@ class TrackedDict(dict[Any, Any]):
         """Replace changed values by what would come back from a snapshot; says whether there were any."""
         changed = False
         for key, saved in self.saved.items():
-            if key not in self:
-                changed = changed or saved is not ABSENT
+            if key not in self:  # removed, which only a command can do
                 continue
             try:
                 if saved is ABSENT:

@@ -194,8 +194,7 @@ class KeyValueMachine:
             result = self.handlers[type(operation)](operation)
             wrote = wrote or self._revision > before
             if type(result) is Failure or (type(result) is Swap and not result.succeeded):
-                self._undo(undo)
-                self._revision = before
+                self._undo(undo)  # and the revision is what it was, as what fails writes nothing
                 failed = len(command.conditions) + len(results)
                 return result if type(result) is Failure else BatchResult(False, (), failed)
             results.append(result)

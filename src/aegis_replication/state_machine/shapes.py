@@ -59,9 +59,9 @@ _SORTABLE = (
 )
 
 
-def shape_of(hint: Any, *, any_allowed: bool = False) -> Shape:
+def shape_of(hint: Any) -> Shape:
     """What matters of the annotation `hint`; raises Unsupported."""
-    shape = _Walk(any_allowed).visit(_information(hint))
+    shape = _Walk().visit(_information(hint))
     if shape.has_set and shape.has_other_keys:
         raise Unsupported(
             "holds a set and a dict whose keys aren't text: use tuple keys joined into text, or two attributes"
@@ -85,18 +85,16 @@ def _information(hint: Any) -> inspect.Type:
 
 
 class _Walk:
-    """One walk over a type, which may refer to itself."""
+    """One walk over a type."""
 
-    def __init__(self, any_allowed: bool) -> None:
-        self._any_allowed = any_allowed
-        self._seen: set[type] = set()
+    def __init__(self) -> None:
+        # The classes that the type being looked at lies in.
+        self._inside: list[type] = []
 
     def visit(self, info: inspect.Type) -> Shape:
         match info:
             case inspect.Metadata(type=inner):
                 return self.visit(inner)
-            case inspect.AnyType() if self._any_allowed:
-                return Shape(mutable=True)
             case inspect.AnyType():
                 raise Unsupported("is not typed all through: write what it holds, such as dict[str, int] or list[str]")
             case _ if isinstance(info, _ATOMS):
@@ -133,10 +131,12 @@ class _Walk:
         return shape
 
     def _fields(self, cls: type, fields: tuple[inspect.Field, ...], frozen: bool) -> Shape:
-        if cls in self._seen:
-            return Shape()
-        self._seen.add(cls)
-        return self._all(tuple(field.type for field in fields)).joined(Shape(mutable=not frozen))
+        if cls in self._inside:  # no bound on nesting: what one node can decode, another may not
+            raise Unsupported(f"uses {cls.__qualname__}, which contains itself: keep such values in a dict by id")
+        self._inside.append(cls)
+        shape = self._all(tuple(field.type for field in fields)).joined(Shape(mutable=not frozen))
+        self._inside.pop()
+        return shape
 
 
 def _require_sortable(item: inspect.Type) -> None:
@@ -159,8 +159,8 @@ class Codec:
 
     __slots__ = ("_decode", "_encode", "_exact", "shape")
 
-    def __init__(self, hint: Any, *, any_allowed: bool = False) -> None:
-        self.shape = shape_of(hint, any_allowed=any_allowed)
+    def __init__(self, hint: Any) -> None:
+        self.shape = shape_of(hint)
         order: Any = "deterministic" if self.shape.has_set else None
         self._encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(order=order).encode
         self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(hint).decode

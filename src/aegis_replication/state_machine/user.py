@@ -229,7 +229,7 @@ def _field(where: str, parameter: inspect.Parameter, hints: dict[str, Any]) -> A
     if name not in hints:
         raise InvalidArgument(f"{where}: parameter {name} has no type: annotate it")
     try:
-        shape_of(hints[name], any_allowed=True)
+        shape_of(hints[name])
     except Unsupported as error:
         raise InvalidArgument(f"{where}: parameter {name} {error}") from None
     if parameter.default is parameter.empty:

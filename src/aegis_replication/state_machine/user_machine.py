@@ -13,7 +13,7 @@ from aegis_replication.state_machine.base import FAILED, INVALID, CommandMachine
 from aegis_replication.state_machine.commands import join_commands
 from aegis_replication.state_machine.journal import Journal, Mode, TrackedDict, TrackedDictOfMutables
 from aegis_replication.state_machine.key_value import KeyValueMachine
-from aegis_replication.state_machine.sessions import STAMP_LOGICAL_BITS, SessionMachine
+from aegis_replication.state_machine.sessions import NOT_THESE_TYPES, STAMP_LOGICAL_BITS, SessionMachine
 from aegis_replication.state_machine.shapes import Codec, Unsupported, key_and_value
 from aegis_replication.state_machine.user import (
     COMMAND_KIND,
@@ -220,7 +220,7 @@ class UserMachine:
                 journal.commit()  # after the result is copied: it may be part of what is settled now
             except MemoryError:
                 raise  # this node's own trouble, unknown to the others: it must stop, not answer
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 journal.rollback()
                 return _failure(error)
             return result
@@ -232,7 +232,7 @@ class UserMachine:
     def query(self, query: bytes) -> Any:
         try:
             asked = self._query.decode(query)
-        except msgspec.MsgspecError as error:
+        except NOT_THESE_TYPES as error:
             return Failure(INVALID, f"not a query of {self.kind}: {error}")
         handler = self._queries.get(type(asked))
         return handler(asked) if handler is not None else Failure(INVALID, f"not a query of {self.kind}: nil")
@@ -245,7 +245,7 @@ class UserMachine:
             try:
                 result = answer(bound(*values_of(call)))
                 journal.require_unchanged(method.name)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 journal.rollback()
                 return _failure(error)
             return result
@@ -295,7 +295,7 @@ def _pieces(head: _Head, frozen: list[tuple[str, Iterator[bytes]]]) -> Iterator[
             yield _ENCODER.encode(_Piece(name, part))
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: BaseException) -> Failure:
     text = _ADDRESS.sub("", str(error))[:_ERROR_TEXT_MAX]  # an address would differ between replicas
     return Failure(FAILED, [type(error).__name__, text.encode(errors="replace").decode()])
 
