@@ -307,9 +307,8 @@ class Replica:
     def _snapshot_due(self) -> bool:
         """Has enough come since the last snapshot, and is it worth writing the whole state again?
 
-        The second condition keeps the cost of snapshots below that of the log itself: a snapshot is never taken for
-        less
-        log than it is large, up to four times snapshot_log_bytes.
+        The second condition keeps the cost of snapshots below that of the log itself: none is taken before the log has
+        grown to twice the last one's size, up to four times snapshot_log_bytes.
         """
         config = self.raft.config
         if self._saving is not None:
@@ -319,7 +318,7 @@ class Replica:
             and self.bytes_since_snapshot < config.snapshot_log_bytes
         ):
             return False
-        return self.bytes_since_snapshot >= min(self._snapshot_bytes, 4 * config.snapshot_log_bytes)
+        return self.bytes_since_snapshot >= min(2 * self._snapshot_bytes, 4 * config.snapshot_log_bytes)
 
     def _save_snapshot(self, effects: Effects) -> None:
         self._saving = self.raft.snapshot_meta()
