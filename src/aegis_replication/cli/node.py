@@ -108,11 +108,7 @@ def start(
 async def _serve(settings: NodeConfig) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(number, stop.set)
-        except NotImplementedError:  # this system has no such thing: Ctrl-C ends the program as it does elsewhere
-            pass
+    _stop_on_signals(loop, stop)
     for note in settings.notes():
         say(f"aegis: {note}")
     node = make_node(settings)
@@ -136,3 +132,16 @@ async def _serve(settings: NodeConfig) -> int:
     await node.stop()
     say(f"aegis: {node.id} stopped; everything acknowledged is on disk")
     return endings.OK
+
+
+def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """SIGTERM and Ctrl-C set `stop`. Not by the loop's own handlers: those go with the loop, and an impatient second
+    signal would then kill the process at its very end.
+    """
+
+    def on_signal(_number: int, _frame: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)

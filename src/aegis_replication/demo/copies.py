@@ -34,9 +34,10 @@ def compare_copies(directories: Mapping[NodeId, Path], *, group: GroupId = DATA_
     Raises StorageError for a directory that can't be read or is in use.
     """
     with ExitStack() as stack:
-        stores = {node: DirectoryStorage.open(path) for node, path in sorted(directories.items())}
-        for store in stores.values():
-            stack.callback(store.close)
+        stores: dict[NodeId, DirectoryStorage] = {}
+        for node, path in sorted(directories.items()):
+            stores[node] = DirectoryStorage.open(path)
+            stack.callback(stores[node].close)
         logs = {node: store.recover().get(group, _EMPTY) for node, store in stores.items()}
         index, holders = _majority(logs)
         reached = {node: index if node in holders else _agreed(log, index, logs, holders) for node, log in logs.items()}
