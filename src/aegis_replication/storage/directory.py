@@ -210,6 +210,7 @@ def _create(files: Files, root: str, identity: Identity, segment_bytes: int) -> 
             "directory"
         )
     wal.create()
+    files.sync_directory(root)
     write_identity(files, root, identity)
     parent = os.path.dirname(root)
     if parent:

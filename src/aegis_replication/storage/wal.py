@@ -192,7 +192,7 @@ class Wal:
         self.chain = deque(segment for segment in segments if segment <= current)
         self.ready = deque(segment for segment in segments if segment > current)
         self._enter(self.segments.open(current), chain.end & 0xFFFF_FFFF)
-        self._previous = chain.previous or 0
+        self._previous, self._last_type = chain.previous or 0, chain.last_type
         self._flushed = chain.end
 
     def _adopt(self, group: GroupId, found: RecoveredRecords) -> RecoveredGroup:
@@ -287,14 +287,17 @@ class Wal:
             self._buffers.append(pad)
 
     def _go_on(self) -> None:
-        """End the current segment and begin the next; a frame never lies in two."""
-        self._gather(self.end, RecordType.END, b"", 0, 0)
-        self._offset += END_BYTES
-        self.spill(durable=False)
+        """End the current segment and begin the next; a frame never lies in two.
+
+        The next one has its name before this one says that the log goes on there.
+        """
         if not self.ready:
             following = self.current.id + 1
             self.segments.prepare_now(following)
             self.ready.append(following)
+        self._gather(self.end, RecordType.END, b"", 0, 0)
+        self._offset += END_BYTES
+        self.spill(durable=False)
         segment = self.ready.popleft()
         self.chain.append(segment)
         self._enter(self.segments.open(segment), RECORDS_START)
