@@ -152,7 +152,7 @@ class _Appending:
 
 
 class FileSnapshotWriter:
-    """A snapshot of one's own state; `finish` may be called in another thread."""
+    """A snapshot of one's own state; `flush` and `finish` may be called in another thread."""
 
     __slots__ = ("_bytes", "_file", "_group", "_meta", "_pieces", "_store", "_whole")
 
@@ -174,6 +174,11 @@ class FileSnapshotWriter:
         self._bytes += len(chunk)
         with writing_snapshot(self._file.path):
             self._file.append([head, chunk])
+
+    def flush(self) -> None:
+        """Flush what was written so far; may be called in another thread while nothing is written."""
+        with writing_snapshot(self._file.path):
+            self._file.sync()
 
     def finish(self) -> int:
         """Flush, name and make durable; the size in bytes."""
