@@ -253,6 +253,21 @@ async def test_a_packet_is_the_systems_when_send_returns(sandbox: Any, until: An
         assert transport._links["n2"]._protocol.transport.get_write_buffer_size() == 0
 
 
+async def test_a_peer_that_is_no_longer_listed_is_reported_down_and_not_dialed_again(sandbox: Any, until: Any) -> None:
+    script = Script(sandbox)
+    transport = await sandbox.peers_port({"n2": await sandbox.server(script)})
+    await until(lambda: transport.connected() == {"n2"})
+
+    transport.set_peers({})
+    await until(lambda: not script.open)
+    transport.send("n2", packet(APPEND, b"gone"), bulk=True)
+
+    assert sandbox.heard.down == ["n2"]
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("link to")]
+    assert len(script.calls) == 1
+    assert script.received == b""
+
+
 async def test_what_waits_is_thrown_away_with_the_connection(sandbox: Any, until: Any) -> None:
     hole = Script(sandbox, read=False)
     transport = await sandbox.peers_port({"n2": await sandbox.server(hole)}, queue_bytes=20_000_000)
