@@ -123,6 +123,8 @@ async def _serve(settings: NodeConfig) -> int:
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
+    for number in _SIGNALS:  # it is stopping: an impatient second signal must not kill it at its very end
+        signal.signal(number, signal.SIG_IGN)
     if failed.done():
         reason = failed.result()
         what = "" if isinstance(reason, DiskFailed) else "a bug of ours, "
@@ -134,14 +136,10 @@ async def _serve(settings: NodeConfig) -> int:
     return endings.OK
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
 def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """SIGTERM and Ctrl-C set `stop`. Not by the loop's own handlers: those go with the loop, and an impatient second
-    signal would then kill the process at its very end.
-    """
-
-    def on_signal(_number: int, _frame: object) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(stop.set)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    """SIGTERM and Ctrl-C set `stop`. Not by the loop's own handlers: those end with the loop."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
