@@ -62,11 +62,19 @@ async def test_nobody_there_is_said_with_the_address() -> None:
         await Ear().connect("127.0.0.1:1")
 
 
-async def test_no_answer_is_given_up_after_the_timeout(sandbox: Any) -> None:
-    address = await sandbox.server(answering(b""))
+async def test_no_answer_is_given_up_after_the_timeout_and_the_connection_closed(sandbox: Any, until: Any) -> None:
+    closed = []
+
+    async def serve(stranger: Any) -> None:
+        await stranger.hello()
+        closed.append(await stranger.reader.read())
+
+    address = await sandbox.server(serve)
 
     with pytest.raises(Unavailable, match=r"no answer within 0\.05 s"):
         await Ear().connect(address, timeout=0.05)
+
+    await until(lambda: closed)
 
 
 async def test_a_refusal_reaches_the_caller_in_its_own_words(sandbox: Any) -> None:
