@@ -126,7 +126,8 @@ class Life:
         random, of = self.random, self.model.last.get(group) or RecoveredGroup(HardState(), NOTHING, [])
         last = of.entries[-1].id if of.entries else of.base
         term = max(last.term, of.hard_state.term) + random.randint(0, 1) or 1
-        first = random.randint(max(of.base.index, last.index - 2), last.index) + 1
+        settled = max(of.base.index, of.snapshot.index if of.snapshot else 0)  # committed: never replaced
+        first = random.randint(max(settled, last.index - 2), last.index) + 1
         entries = self.lab.entries(
             first, first + random.randint(0, 3), term, group, size=random.choice([10, 700, 9000])
         )
