@@ -259,6 +259,29 @@ async def test_a_flush_aside_that_fails_ends_the_storage(tmp_path: Path, monkeyp
 
 
 @aside_only
+async def test_where_no_helper_can_be_started_flushes_stay_inline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    storage = DirectoryStorage.open(tmp_path / "data", Identity("c", "n1", 1), segment_bytes=128 * 1024)
+    storage.recover()
+    flusher = Flusher(storage, stall_ms=150.0)
+    flusher.measured(1000.0)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+    storage.write([entry_write(1)], durable=False)
+    ended: asyncio.Future[DiskFailed | None] = loop.create_future()
+
+    flusher.start(loop, ended.set_result)
+
+    assert await ended is None
+    assert storage._wal.flushed_to == storage._wal.end
+    flusher.measured(1000.0)
+    assert flusher.inline
+    flusher.close()
+    storage.close()
+
+
+@aside_only
 async def test_a_helper_that_dies_idle_is_replaced_and_one_that_dies_at_work_is_not(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     storage = DirectoryStorage.open(tmp_path / "data", Identity("c", "n1", 1), segment_bytes=128 * 1024)

@@ -179,6 +179,8 @@ def _make_directories(files: Files, root: str) -> None:
             raise
         _make_directories(files, parent)
         files.make_directory(root)
+        if os.path.dirname(parent):
+            files.sync_directory(os.path.dirname(parent))
 
 
 def take_lock(files: Files, root: str, *, owner: bytes | None) -> int:
