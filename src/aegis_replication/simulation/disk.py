@@ -7,7 +7,7 @@ import errno
 from collections import Counter, deque
 from collections.abc import Sequence
 from random import Random
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from aegis_replication.storage.files import Mode
 
@@ -49,12 +49,23 @@ class _Inode:
         self.content = bytearray()
         # The length that survives; only sectors behind it can vanish together with the growth.
         self.durable_bytes = 0
-        # In order: (offset, bytes that stood there) of writes not durable yet, or (offset, length) made durable since.
-        self.unsynced: list[tuple[int, bytes | int]] = []
+        # In order: (offset, bytes that stood there, call) of writes not durable yet, or (offset, length, call) of those
+        # made durable since.
+        self.unsynced: list[tuple[int, bytes | int, int]] = []
         # How many writes have left `unsynced` for good: a sync that began earlier knows what it covers.
         self.settled = 0
         # The same of writes before a failed sync: the system took them for clean, so no later sync saves them.
-        self.lost: list[tuple[int, bytes | int]] = []
+        self.lost: list[tuple[int, bytes | int, int]] = []
+
+
+class DurableWrite(NamedTuple):
+    """Bytes that reached the disk, and in which call they were written and made durable."""
+
+    path: str
+    offset: int
+    length: int
+    written: int
+    durable: int
 
 
 class SimulatedDisk:
@@ -66,7 +77,6 @@ class SimulatedDisk:
         "durable_writes",
         "failing",
         "faults",
-        "flushes",
         "full",
         "random",
         "speed",
@@ -95,9 +105,8 @@ class SimulatedDisk:
         self.full = False
         # Time that flushes took since the host last looked, in ms.
         self.spent_ms = 0.0
-        # Flushes so far, and where the last durable bytes went, newest last: (flush, path, offset, length).
-        self.flushes = 0
-        self.durable_writes: deque[tuple[int, str, int, int]] = deque(maxlen=512)
+        # Where the last durable bytes went, newest last.
+        self.durable_writes: deque[DurableWrite] = deque(maxlen=512)
         self._dead = False
         # Bits that were turned and not written over since: (file, offset) -> the byte as it was.
         self._flips: dict[tuple[int, int], tuple[_Inode, int]] = {}
@@ -174,7 +183,7 @@ class SimulatedDisk:
         if offset > len(content):
             content.extend(bytes(offset - len(content)))
         content[offset:after] = data
-        inode.unsynced.append((offset, old + bytes(len(data) - len(old))))
+        inode.unsynced.append((offset, old + bytes(len(data) - len(old)), self.calls + 1))
         self._count()
         if not dsync:
             return
@@ -183,9 +192,9 @@ class SimulatedDisk:
             inode.unsynced.clear()
             inode.settled += 1
         else:
-            inode.unsynced[-1] = (offset, len(data))
+            inode.unsynced[-1] = (offset, len(data), self.calls)
         inode.durable_bytes = max(inode.durable_bytes, after)
-        self.durable_writes.append((self.flushes, path, offset, len(data)))
+        self.durable_writes.append(DurableWrite(path, offset, len(data), self.calls, self.calls))
 
     def sync(self, handle: int) -> None:
         self.end_sync(self.begin_sync(handle))
@@ -203,12 +212,12 @@ class SimulatedDisk:
         covered = max(0, begun[1] - inode.settled)
         writes, inode.unsynced = inode.unsynced[:covered], inode.unsynced[covered:]
         inode.settled += len(writes)
-        ranges = [(offset, old if isinstance(old, int) else len(old)) for offset, old in writes]
+        ranges = [(offset, old if isinstance(old, int) else len(old), call) for offset, old, call in writes]
         if inode.lost:  # what was written again since then is durable now
             inode.lost.extend(ranges)
-        for offset, length in ranges:
+        for offset, length, call in ranges:
             inode.durable_bytes = max(inode.durable_bytes, offset + length)
-            self.durable_writes.append((self.flushes, path, offset, length))
+            self.durable_writes.append(DurableWrite(path, offset, length, call, self.calls))
 
     def forget_cached(self, handle: int) -> None:
         inode, _, _, _ = self._open_file(handle)
@@ -312,9 +321,18 @@ class SimulatedDisk:
         for key in [key for key in self._flips if key[0] == id(inode) and first <= key[1] < after]:
             inode.content[key[1]] = self._flips.pop(key)[1]
 
-    def old_places(self, flushes_ago: int) -> Sequence[tuple[str, int, int]]:
-        """(path, offset, length) of bytes that were durable that many flushes ago, oldest first."""
-        return [write[1:] for write in self.durable_writes if write[0] <= self.flushes - flushes_ago]
+    def old_places(self, directory: str) -> Sequence["DurableWrite"]:
+        """What was durable in files of `directory` before something else was written there that is durable too."""
+        writes = [
+            write for write in self.durable_writes if write.path.startswith(directory) and self._holds_data(write)
+        ]
+        last_written = max((write.written for write in writes), default=0)
+        return [write for write in writes if write.durable < last_written]
+
+    def _holds_data(self, write: "DurableWrite") -> bool:
+        """Is there more than zero bytes, as when a file is filled ahead?"""
+        inode = self._names.get(write.path)
+        return inode is not None and any(inode.content[write.offset : write.offset + write.length])
 
     # --- inside ---
 
@@ -328,7 +346,7 @@ class SimulatedDisk:
         random, content = self.random, inode.content
         # How often each sector was written since it was last durable.
         versions: dict[int, int] = {}
-        for offset, old in writes:
+        for offset, old, _ in writes:
             length = old if isinstance(old, int) else len(old)
             for sector in range(offset // SECTOR_BYTES, -(-(offset + length) // SECTOR_BYTES)):
                 if isinstance(old, int):
@@ -341,7 +359,7 @@ class SimulatedDisk:
             if not keep or random.random() >= keep
         }
         kept = [sector for sector in versions if sector not in back]
-        for offset, old in reversed(writes):
+        for offset, old, _ in reversed(writes):
             if isinstance(old, int):
                 continue
             after = offset + len(old)
@@ -357,7 +375,6 @@ class SimulatedDisk:
 
     def _flush(self, inode: _Inode, path: str) -> None:
         self._spend()
-        self.flushes += 1
         if self.failing:
             self.failing = False
             self.faults["flush_failed"] += 1

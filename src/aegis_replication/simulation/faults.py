@@ -9,7 +9,7 @@ import msgspec
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.ids import NodeId
 from aegis_replication.simulation.cluster import Cluster
-from aegis_replication.simulation.disk import DiskSpeed
+from aegis_replication.simulation.disk import ROOT, DiskSpeed
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.network import Weather
 
@@ -284,12 +284,13 @@ class Nemesis:
         host = self._victim()
         if host is None or self.damaged is not None:
             return
-        places = host.disk.old_places(flushes_ago=4)
+        # In the log only what a later record covers: damage of the very last flush can't be told from a torn write.
+        places = [*host.disk.old_places(f"{ROOT}/data/log"), *host.disk.old_places(f"{ROOT}/data/snapshots")[-4:]]
         self.cluster.crash(host.node, losing=self.random.choice(("nothing", "some")))
         if places:
             self.damaged = host.node
-            path, offset, length = self.random.choice(places[-60:])
-            if host.disk.flip(path, offset + self.random.randrange(length), self.random.randrange(8)):
+            place = self.random.choice(places[-60:])
+            if host.disk.flip(place.path, place.offset + self.random.randrange(place.length), self.random.randrange(8)):
                 self._count("bit_flip")
 
     def _garbage(self) -> None:
@@ -298,12 +299,12 @@ class Nemesis:
         if host is None:
             return
         self.cluster.crash(host.node, losing=self.random.choice(("nothing", "some", "unsynced")))
-        ends = host.disk.old_places(flushes_ago=0)
+        ends = [write for write in host.disk.durable_writes if write.path.startswith(f"{ROOT}/data/log")]
         if ends:
-            path, offset, length = ends[-1]
+            path, after = ends[-1].path, ends[-1].offset + ends[-1].length
             for _ in range(self.random.randint(1, 4)):
                 # Well behind, so that writes not flushed yet, which the next start may still find, stay as they are.
-                if host.disk.flip(path, offset + length + 4096 + self.random.randrange(4096), self.random.randrange(8)):
+                if host.disk.flip(path, after + 4096 + self.random.randrange(4096), self.random.randrange(8)):
                     self._count("garbage_behind_tail")
 
     # --- clocks and clients ---

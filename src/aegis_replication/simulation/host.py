@@ -188,7 +188,7 @@ class Host:
         self.state, self.damage = "up", None
         self._inbox, self._flushing, self._flush_queue = [], [], []
         self._busy_until_ms = self._turn_at_ms = 0.0
-        self._marked = True
+        self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
         for peer in self.config.peers:
             self._inbox.append(PeerSeen(peer, f"{peer}:clients"))

@@ -69,10 +69,12 @@ class Pending:
 class Journal:
     """What all clients asked and were told, in one order of calls and returns."""
 
-    __slots__ = ("acknowledged", "operations", "unknown", "_moment")
+    __slots__ = ("acknowledged", "operations", "unanswered", "unknown", "_moment")
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        # Those among them that nobody was told the result of, by position, and the command that each belongs to.
+        self.unanswered: dict[int, Pending] = {}
         self.acknowledged = 0
         self.unknown = 0
         self._moment = 0
@@ -298,6 +300,7 @@ class Client:
             return
         self.journal.unknown += 1
         for key, action in waiting.asked.actions:
+            self.journal.unanswered[len(self.journal.operations)] = waiting
             self._record(waiting, key, action, FOREVER, UNKNOWN)
 
     def _record(self, waiting: Pending, key: bytes, action: tuple[Any, ...], returned: int, result: Any) -> None:
@@ -387,4 +390,6 @@ class KeyValueWorkload:
 
     def read_all(self) -> list[Ask]:
         """A read of every key."""
-        return [Ask(group, ask.Get(key), ((key, ("get",)),), is_query=True) for group in self.groups for key in self.keys]
+        return [
+            Ask(group, ask.Get(key), ((key, ("get",)),), is_query=True) for group in self.groups for key in self.keys
+        ]

@@ -6,7 +6,8 @@ on its way to the disk, in order.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from aegis_replication.consensus.messages import (
     AppendEntries,
@@ -24,7 +25,7 @@ from aegis_replication.log import Entry, EntryId, HardState, LogWrite, Recovered
 class Shadow:
     """What one replica's disk holds for certain, and what is on its way there."""
 
-    __slots__ = ("base", "forgotten", "hard_state", "named", "snapshot", "terms", "under_way")
+    __slots__ = ("base", "hard_state", "named", "snapshot", "terms", "under_way")
 
     def __init__(self) -> None:
         self.hard_state = HardState()
@@ -33,8 +34,6 @@ class Shadow:
         self.snapshot = EntryId(0, 0)  # the newest snapshot point in the log
         # The newest snapshot that is on the disk under its name, whether or not the log was told of it.
         self.named = EntryId(0, 0)
-        # The replica allowed its disk to forget the entries below this.
-        self.forgotten: LogIndex = 0
         # Writes whose flush isn't over, in order.
         self.under_way: deque[LogWrite] = deque()
 
@@ -51,7 +50,6 @@ class Shadow:
     def write(self, write: LogWrite) -> None:
         """A write begins its way to the disk."""
         self.under_way.append(write)
-        self.forgotten = max(self.forgotten, write.forget_below)
 
     def name_snapshot(self, snapshot: EntryId) -> None:
         """A whole snapshot is durable and has its name."""
@@ -88,7 +86,7 @@ class Shadow:
         """The same certainty, with nothing under way."""
         twin = Shadow()
         twin.hard_state, twin.base, twin.terms = self.hard_state, self.base, list(self.terms)
-        twin.snapshot, twin.forgotten, twin.named = self.snapshot, self.forgotten, self.named
+        twin.snapshot, twin.named = self.snapshot, self.named
         return twin
 
 
@@ -142,14 +140,12 @@ class DurabilityChecker:
             raise InvariantBroken(
                 "durable state lost", f"{node} restarted with a log unlike what its disk had flushed: {fault}"
             )
-        held = expected.terms
-        if recovered.base.index < expected.base:  # the disk kept more than it had to
-            held = [entry.term for entry in recovered.entries]
         fresh = Shadow()
         fresh.hard_state = recovered.hard_state
-        fresh.base = min(recovered.base.index, expected.base) if held is not expected.terms else expected.base
-        fresh.terms = list(held)
-        fresh.snapshot, fresh.forgotten, fresh.named = expected.snapshot, expected.forgotten, expected.named
+        fresh.base, fresh.terms = recovered.base.index, [entry.term for entry in recovered.entries]
+        fresh.snapshot, fresh.named = expected.snapshot, expected.named
+        if recovered.snapshot is not None:
+            fresh.name_snapshot(recovered.snapshot.id)
         self.shadows[node, group] = fresh
 
 
@@ -215,7 +211,7 @@ def _snapshot_reply(shadow: Shadow, node: NodeId, target: NodeId, message: Snaps
     return None
 
 
-_PROMISES = {
+_PROMISES: dict[type, Callable[[Shadow, NodeId, NodeId, Any], str | None]] = {
     VoteReply: _vote_reply,
     RequestVote: _request_vote,
     AppendEntries: _append_entries,
