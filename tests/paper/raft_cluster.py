@@ -1,6 +1,6 @@
 """What do tests of the core play with? Single replicas in any state, and clusters whose network and disks obey."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -296,7 +296,6 @@ class Cluster:
         self.states: dict[EntryId, list[EntryId]] = {}  # what each snapshot holds
         self.snapshots: dict[str, SnapshotMeta] = {}  # the newest of each node
         self.said: list[tuple[str, str, Message]] = []  # all that was ever sent
-        self.story: Callable[[str], None] = lambda line: None
         for name in self.names:
             self.start(name)
 
@@ -360,20 +359,15 @@ class Cluster:
         """Take one replica's output and carry it out as far as nothing is held back; says whether there was any."""
         raft = self.rafts[name]
         output = raft.take_output()
-        for change in output.changes:
-            self.story(f"{name}: term={change.term} role={change.role} leader={change.leader}: {change.why}")
+        if output:
+            self.on_output(name, output)
         for target, message in output.messages:
             self.said.append((name, target, message))
             self.network.append((name, target, message))
         if output.write is not None:
             self.disks[name].unfinished.append(output.write)
         self.applied[name] += [held.id for held in output.committed]
-        if output.committed:
-            first, last = output.committed[0].index, output.committed[-1].index
-            self.story(f"{name}: applies {first}" + (f" to {last}" if last > first else ""))
         self.reads[name] += output.reads
-        for ticket, index in output.reads:
-            self.story(f"{name}: read {ticket} may be served at {index}")
         for target in output.snapshots:
             self._send_chunk(name, target, 0)
         for target, reply in output.sent_chunks:
@@ -382,6 +376,9 @@ class Cluster:
         for source, chunk in output.chunks:
             self._store_chunk(name, source, chunk)
         return bool(output)
+
+    def on_output(self, name: str, output: Output) -> None:
+        """Somebody may want to tell what was said."""
 
     def _send_chunk(self, name: str, target: str, offset: int) -> None:
         meta = self.snapshots[name]
@@ -396,14 +393,14 @@ class Cluster:
         elif raft.on_snapshot_installed(source, meta):
             self.applied[name] = list(self.states[meta.id])
             self.snapshots[name] = meta
-            self.story(f"{name}: state replaced by the snapshot at {meta.index}")
 
-    def finish_writes(self, name: str, count: int = 1_000) -> None:
-        """Let the disk finish this many of its writes."""
+    def finish_writes(self, name: str, count: int = 1_000) -> int:
+        """Let the disk finish this many of its writes; how many it was."""
         disk = self.disks[name]
-        while disk.unfinished and count:
+        count = min(count, len(disk.unfinished))
+        for _ in range(count):
             self.rafts[name].on_persisted(disk.finish().number)
-            count -= 1
+        return count
 
     def deliver(self, position: int = 0) -> None:
         """Deliver one message from the network, if nothing is in its way."""
@@ -418,13 +415,13 @@ class Cluster:
             for name in list(self.rafts):
                 is_quiet = not self.take(name) and is_quiet
                 if name not in self.held_disks:
-                    self.finish_writes(name)
+                    is_quiet = not self.finish_writes(name) and is_quiet
             is_quiet = is_quiet and not self.network
             packets, self.network = self.network, []
             for source, target, message in packets:
                 if (source, target) not in self.cuts and target in self.rafts:
                     self.rafts[target].step(source, message)
-            if is_quiet:
+            if is_quiet and rounds is None:
                 return
         assert rounds is not None, "never quiet"
 
