@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Final, TypeVar
 
 from aegis_replication.errors import Unavailable
 
 T = TypeVar("T")
+
+ITEMS_AT_A_TIME: Final = 256
 
 
 class LoopThread:
@@ -19,6 +21,11 @@ class LoopThread:
         self._ready = threading.Event()
         self._stop: asyncio.Event
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Does it run? Not after `stop`, nor in a process that was forked from the one that started it."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Return when the loop runs."""
@@ -40,16 +47,32 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("this would wait for itself: call from another thread, or await the async API here")
-        try:
-            running = asyncio.run_coroutine_threadsafe(work, self.loop)
-        except RuntimeError:  # the loop is closed
+        if not self.is_alive:
             work.close()
-            raise Unavailable("this was closed: open it anew") from None
+            raise Unavailable("its thread has ended, by a stop or in a fork of the process: open it anew")
+        running = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             return running.result()
         except BaseException:  # Ctrl-C here ends the work there, too
             running.cancel()
             raise
+
+    def look(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call what doesn't wait, but belongs to the loop all the same."""
+
+        async def there() -> T:
+            return function(*args, **kwargs)
+
+        return self.call(there())
+
+    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """Items of an asynchronous generator one by one, fetched many at a time."""
+        assert isinstance(items, AsyncGenerator), f"{items!r} can't be closed early"
+        try:
+            while taken := self.call(_some(items)):
+                yield from taken
+        finally:
+            self.call(items.aclose())
 
     async def crossing(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` there and await its result on the loop here."""
@@ -60,3 +83,27 @@ class LoopThread:
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
+
+
+async def _some(items: AsyncIterator[T]) -> list[T]:
+    """The next items; none after the last."""
+    taken: list[T] = []
+    async for item in items:
+        taken.append(item)
+        if len(taken) == ITEMS_AT_A_TIME:
+            break
+    return taken
+
+
+_background: LoopThread | None = None
+_background_lock = threading.Lock()
+
+
+def background() -> LoopThread:
+    """The thread that all blocking callers share; after a fork, which leaves threads behind, another one."""
+    global _background
+    with _background_lock:
+        if _background is None or not _background.is_alive:
+            _background = LoopThread("aegis-sync")
+            _background.start()
+        return _background
