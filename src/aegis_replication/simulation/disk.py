@@ -310,6 +310,11 @@ class SimulatedDisk:
         inode.content[offset] ^= 1 << bit
         return True
 
+    @property
+    def is_damaged(self) -> bool:
+        """Are there bits turned that were not written over since?"""
+        return bool(self._flips)
+
     def put_back(self) -> None:
         """Every bit that was turned and not written over since is as it was."""
         for (_, offset), (inode, byte) in self._flips.items():

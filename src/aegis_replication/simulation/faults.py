@@ -6,8 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
+from aegis_replication import wire
 from aegis_replication.consensus.config import RaftConfig
-from aegis_replication.ids import NodeId
+from aegis_replication.consensus.messages import AppendReply, Message, RequestVote, VoteReply
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import EntryId
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import ROOT, DiskSpeed
 from aegis_replication.simulation.host import Host
@@ -30,6 +33,8 @@ class Plan(msgspec.Struct, frozen=True):
     idle_ms: int
     weather: Weather
     flush_ms: float
+    segment_bytes: int
+    without_session: float  # part of the commands that clients send outside of any session
     raft: dict[str, Any]  # arguments of RaftConfig
 
     def config(self) -> RaftConfig:
@@ -71,6 +76,8 @@ def draw_plan(random: Random) -> Plan:
             straggle=random.choice((0.0, 0.01, 0.05)) if is_rough else 0.0,
         ),
         flush_ms=random.choice((0.2, 1.0, 4.0)),
+        segment_bytes=random.choice((16 * 1024, 16 * 1024, 64 * 1024)),
+        without_session=random.choice((0.0, 0.05, 0.5)),
         raft=raft,
     )
 
@@ -255,6 +262,28 @@ class Nemesis:
     def _calm_down(self) -> None:
         self.cluster.network.weather = self.plan.weather
 
+    def _stranger(self) -> None:
+        """Somebody who is no member speaks as if it were one, with knowledge of everything."""
+        host = self._victim()
+        if host is None:
+            return
+        for group in host.engine.replicas:
+            self._lie(host, group, self.random.randint(0, 2), 12)
+
+    def _lie(self, host: Host, group: GroupId, which: int, left: int) -> None:
+        if host.is_up and left:
+            raft = host.replica(group).raft
+            lie: Message
+            if which == 0:
+                lie = AppendReply(raft.term, 0, matched=raft.log.last_index)
+            elif which == 1:
+                lie = VoteReply(raft.term, True)
+            else:
+                lie = RequestVote(raft.term + 1, EntryId(raft.term + 1, raft.log.last_index + 1), force=True)
+            self._count("stranger")
+            host.receive("stranger", wire.encode_message(group, lie))
+            self._later(3.0 * self.random.random(), self._lie, host, group, which, left - 1)
+
     # --- disks ---
 
     def _slow_disk(self) -> None:
@@ -337,6 +366,7 @@ _STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
     "flap": Nemesis._flap,
     "slow_link": Nemesis._slow_link,
     "storm": Nemesis._storm,
+    "stranger": Nemesis._stranger,
     "slow_disk": Nemesis._slow_disk,
     "failing_disk": Nemesis._failing_disk,
     "full_disk": Nemesis._full_disk,
@@ -358,6 +388,7 @@ COUNTED: Final = (
     "partition_one_way",
     "partition_ring",
     "link_flapping",
+    "stranger",
     "crash",
     "crash_all",
     "crash_in_call",

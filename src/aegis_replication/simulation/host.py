@@ -299,6 +299,10 @@ class Host:
             self.trace.note(self.node, "stops:", str(error))
             self._die("nothing")
             if not isinstance(error, DiskFailed):
+                if not self.disk.is_damaged:
+                    raise InvariantBroken(
+                        "starts after every crash", f"{self.node} refuses a disk that nothing was done to: {error}"
+                    ) from error
                 self.state, self.damage = "refused", error
         except InvariantBroken:
             raise

@@ -110,6 +110,7 @@ class Play:
             flush_aside=plan.flush_aside,
             sessions_max=plan.sessions_max,
             idle_ms=plan.idle_ms,
+            segment_bytes=plan.segment_bytes,
         )
         self.workload = KeyValueWorkload(groups, key_count=4)
         self.nemesis = Nemesis(self.cluster, plan)
@@ -120,6 +121,7 @@ class Play:
                 pause_ms=plan.pause_ms,
                 timeout_ms=2.0 * plan.config().election_timeout_min_ms,
                 depth=plan.client_depth,
+                without_session=plan.without_session,
                 on_result=self.workload.learn,
             )
 

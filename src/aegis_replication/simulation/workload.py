@@ -15,11 +15,14 @@ from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.simulation.checkers.linearizability import FOREVER, UNKNOWN, Operation
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.state_machine import commands as ask
+from aegis_replication.state_machine.sessions import WINDOW
 
 NO_EFFECT: Final = frozenset(
     (wire.NOT_LEADER, wire.OVERLOADED, wire.INVALID, wire.FAILED, wire.DROPPED, wire.NOT_AN_INTEGER, wire.REFUSED)
 )
 """Statuses by which a node promises that this request, as sent there, did nothing."""
+
+BEYOND_WINDOW: Final = WINDOW + 10
 
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -106,6 +109,7 @@ class Client:
         "site",
         "stopped",
         "timeout_ms",
+        "without_session",
         "_choose",
         "_number",
         "_random",
@@ -126,6 +130,7 @@ class Client:
         pause_ms: float = 30.0,
         timeout_ms: float = 250.0,
         depth: int = 1,
+        without_session: float = 0.0,
         on_result: Callable[[Ask, Any], None] | None = None,
     ) -> None:
         self.index = index
@@ -141,6 +146,7 @@ class Client:
         self.pause_ms = pause_ms
         self.timeout_ms = timeout_ms
         self.depth = depth
+        self.without_session = without_session
         self.stopped = False
         # Gives up only after a long time; for the time after everything has healed.
         self.is_patient = False
@@ -177,10 +183,12 @@ class Client:
         number = self._number
         deadline_ms = self.clock.now_ms + (timeout_ms or (60_000.0 if self.is_patient else 6 * self.timeout_ms))
         session, sequence = None, 0
-        if not asked.is_query and self._random.random() < 0.92:
+        if not asked.is_query and self._random.random() >= self.without_session:
             session = self.sessions.get(asked.group)
             if session is None:
                 session = self._open(asked.group)
+            if self.pending and self._random.random() < 0.01:
+                session.next_sequence += BEYOND_WINDOW  # refused at first, and taken once the earlier ones are answered
             sequence = session.next_sequence
             session.next_sequence += 1
         pending = self.pending[number] = Pending(number, asked, session, sequence, self.journal.moment(), deadline_ms)

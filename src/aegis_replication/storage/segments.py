@@ -20,7 +20,7 @@ from aegis_replication.storage.files import Files
 from aegis_replication.storage.records import ALIGNMENT
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-SEGMENT_BYTES_MIN: Final = 64 * 1024
+SEGMENT_BYTES_MIN: Final = 16 * 1024
 SEGMENT_BYTES_MAX: Final = 1024 * 1024 * 1024
 RECORDS_START: Final = 4096
 """Where a segment's first record stands: the header has a page of its own."""

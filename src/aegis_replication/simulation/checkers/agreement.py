@@ -134,6 +134,12 @@ class AgreementChecker:
                 f"{seen.term}, {seen.committed}, {seen.applied}",
             )
         if log.committed > seen.committed:
+            if raft.is_leader and log.term_at(log.committed) != raft.term:
+                raise self._broken(
+                    "own term committed first",
+                    f"{node} leads term {raft.term} and commits entry {log.committed} of term "
+                    f"{log.term_at(log.committed)} by counting",
+                )
             self._on_committed(node, replica, seen.committed + 1)
         if replica.applied > log.committed:
             raise self._broken(
