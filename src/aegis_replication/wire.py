@@ -184,7 +184,7 @@ def _decode_install(body: bytes) -> tuple[GroupId, Message]:
         raise ProtocolError(f"a snapshot's head of {meta_bytes} bytes ends past its packet")
     head = _META_DECODER.decode(memoryview(body)[shape.size : shape.size + meta_bytes])
     data = body[shape.size + meta_bytes :]
-    if offset + len(data) > total_bytes:
+    if not data or offset + len(data) > total_bytes:
         raise ProtocolError(f"snapshot bytes [{offset}, {offset + len(data)}) of {total_bytes}")
     return group, InstallSnapshot(term, head, offset, total_bytes, data)
 
