@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -299,6 +300,27 @@ def test_the_proof_wants_an_empty_directory(tmp_path):
     (tmp_path / "something").touch()
 
     assert run_aegis("demo", "--check", "--data", str(tmp_path)).returncode == endings.USAGE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_proof_leaves_no_node_behind(tmp_path, number):
+    proof = subprocess.Popen(
+        [sys.executable, "-m", "aegis_replication.cli.main", "demo", "--check", "--data", str(tmp_path / "data")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    with proof:
+        lines = Lines(proof)
+        lines.wait_for("leads in term")
+        proof.send_signal(number)
+        code = proof.wait(HUNG_SECONDS)
+        lines.wait_for("interrupted")
+
+    assert code == endings.INTERRUPTED
+    for port in json.loads((tmp_path / "data" / "ports.json").read_text()):
+        with socket.socket() as one:
+            assert one.connect_ex(("127.0.0.1", port)) != 0, f"something still listens on {port}"
 
 
 class Lines:

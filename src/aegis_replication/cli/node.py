@@ -102,7 +102,7 @@ def start(
     )
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_GC_THRESHOLDS)
-    return run(_serve(settings), settings.node.loop)
+    return run(_serve(settings), settings.node.loop, handles_signals=True)
 
 
 async def _serve(settings: NodeConfig) -> int:
