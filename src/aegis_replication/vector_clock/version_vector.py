@@ -42,6 +42,16 @@ class VersionVector:
         self.add_run(actor, number, number)
         return (actor, number)
 
+    def mint(self, actor: str, count: int = 1) -> Dot:
+        """As `event`, for a checked name and `count` dots in a row: the first of them. The fast path of every write."""
+        if self._is_key or actor in self._beyond:
+            number = self.highest(actor) + 1
+            self.add_run(actor, number, number + count - 1)
+            return (actor, number)
+        number = self._prefix.get(actor, 0) + 1
+        self._prefix[actor] = number + count - 1
+        return (actor, number)
+
     def add(self, dot: Dot) -> None:
         self.add_run(dot[0], dot[1], dot[1])
 
@@ -129,6 +139,11 @@ class VersionVector:
         return beyond[-1][1] if beyond else self._prefix.get(actor, 0)
 
     @property
+    def prefixes(self) -> Mapping[str, int]:
+        """Actor -> n for which all of 1..n was seen; what lies beyond a gap isn't in it. A view, not a copy."""
+        return self._prefix
+
+    @property
     def actors(self) -> list[str]:
         return sorted(self._prefix.keys() | self._beyond.keys())
 
@@ -155,15 +170,20 @@ class VersionVector:
         return twin
 
     @staticmethod
-    def of(dots: Iterable[Dot]) -> "VersionVector":
-        """The set of these dots."""
+    def of_runs(runs: Iterable[tuple[str, int, int]]) -> "VersionVector":
+        """The set of the dots (actor, first) to (actor, last) of each run."""
         by_actor: dict[str, Runs] = {}
-        for actor, number in dots:
-            by_actor.setdefault(actor, []).append((number, number))
+        for actor, first, last in runs:
+            by_actor.setdefault(actor, []).append((first, last))
         result = VersionVector()
         for actor, found in by_actor.items():
             result._replace(actor, found)
         return result
+
+    @staticmethod
+    def of(dots: Iterable[Dot]) -> "VersionVector":
+        """The set of these dots."""
+        return VersionVector.of_runs((actor, number, number) for actor, number in dots)
 
     def body(self) -> list[Any]:
         """As plain values, canonical: sorted pairs of actor and [first, last, first, last, ...]."""
