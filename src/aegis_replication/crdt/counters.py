@@ -1,6 +1,6 @@
 """How is counted on all replicas at once? Counters: growing, signed, resettable, and bounded by escrow."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from aegis_replication.crdt.delta import Delta, Round
 from aegis_replication.crdt.kernel import CausalContext, Store
@@ -19,7 +19,7 @@ class GCounter(Replica):
 
     def increment(self, by: int = 1) -> Delta:
         count(by, "increment", least=1)
-        old = self._own_dot()
+        old = own_dot(self)
         total = count(self._store.get(old, 0) + by, "total")
         return replace_own(self, old, total)
 
@@ -34,9 +34,6 @@ class GCounter(Replica):
     @staticmethod
     def read_payload(plain: Any) -> int:
         return count(plain, "total")
-
-    def _own_dot(self) -> Dot | None:
-        return own_dot(self)
 
 
 class PNCounter(Replica):
@@ -92,7 +89,7 @@ class ResettableCounter(Replica):
         return self._emit({}, (), gone)
 
     def value(self) -> int:
-        return sum(plus - minus for plus, minus in self._store.values())
+        return net(self._store)
 
     @classmethod
     def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
@@ -121,6 +118,10 @@ class ResettableCounter(Replica):
         total = count(before[0] + plus, "total"), count(before[1] + minus, "total")
         self._store[dot] = round.fragment[dot] = total
         return self._emit(round.fragment, (dot,), round=round)
+
+
+Row: TypeAlias = tuple[int, int, tuple[tuple[str, int], ...]]
+"""What one actor has made, spent and handed to others, in total."""
 
 
 class BoundedCounter(Replica):
@@ -158,7 +159,9 @@ class BoundedCounter(Replica):
         """How much an actor (by default this replica) may still take, as far as is known here."""
         name = self._actor if actor is None else actor_id(actor)
         held = 0
-        for owner, (plus, minus, transfers) in latest(self._store).items():
+        row: Row
+        for owner, row in latest(self._store).items():
+            plus, minus, transfers = row
             if owner == name:
                 held += plus - minus - sum(amount for _, amount in transfers)
             held += sum(amount for target, amount in transfers if target == name)
@@ -182,7 +185,7 @@ class BoundedCounter(Replica):
         return [payload[0], payload[1], payload[2]]
 
     @staticmethod
-    def read_payload(plain: Any) -> tuple[int, int, tuple[tuple[str, int], ...]]:
+    def read_payload(plain: Any) -> Row:
         plus, minus, transfers = plain
         sent = tuple((actor_id(target), count(amount, least=1)) for target, amount in transfers)
         if sent != tuple(sorted(dict(sent).items())):
@@ -195,8 +198,8 @@ class BoundedCounter(Replica):
 
     def _change(self, plus: int = 0, minus: int = 0, transfer: tuple[str, int] | None = None) -> Delta:
         old = own_dot(self)
-        before = self._store.get(old, (0, 0, ()))
-        sent = dict(before[2])
+        before: Row = self._store.get(old, (0, 0, ()))
+        sent: dict[str, int] = dict(before[2])
         if transfer is not None:
             sent[transfer[0]] = count(sent.get(transfer[0], 0) + transfer[1], "transferred")
         row = count(before[0] + plus, "total"), count(before[1] + minus, "total"), tuple(sorted(sent.items()))
@@ -242,6 +245,11 @@ def larger(dot: Dot, mine: Any, theirs: Any) -> Any:
     if theirs[0] >= mine[0] and theirs[1] >= mine[1]:
         return theirs
     raise ActorReused(*dot, f"{mine!r} here and {theirs!r} there")
+
+
+def net(leaf: Store) -> int:
+    """What was counted up less what was counted down."""
+    return int(sum(plus - minus for plus, minus in leaf.values()))
 
 
 def fold(store: Store, cut: CausalContext) -> int:

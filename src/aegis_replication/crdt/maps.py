@@ -49,8 +49,8 @@ class LWWMap(Replica):
 
     def get(self, key: Any, default: Any = None) -> Any:
         leaf = self._store.get(checked_key(key))
-        write = latest_write(leaf)[1] if leaf else ()
-        return thaw(write[2]) if len(write) == 3 else default
+        write: tuple[Any, ...] = latest_write(leaf)[1] if leaf else ()
+        return thaw(write[2]) if len(write) > 2 else default
 
     def value(self) -> dict[Any, Any]:
         return {key: thaw(write[2]) for key, write in self._writes() if len(write) == 3}
@@ -127,7 +127,7 @@ class ORMap(Replica):
 
     def at(self, key: Any, kind: type[R]) -> R:
         """The object of that type under `key`, to read and to change; its changes return the whole map's deltas."""
-        if not (isinstance(kind, type) and issubclass(kind, Replica) and kind.IS_RESETTABLE and kind.NAME):
+        if not getattr(kind, "NAME", "") or not kind.IS_RESETTABLE:
             raise InvalidArgument(
                 f"{getattr(kind, '__name__', kind)} can't stand in a map, since removing a key resets it: for counters "
                 "take ResettableCounter, for sets ORSet"

@@ -19,6 +19,13 @@ class Sequence(Replica):
     __slots__ = ("_tree", "_dots", "_content")
     EMPTY: ClassVar[Content] = ()
 
+    def _begin(self, store: Store, context: CausalContext, stable: CausalContext, settings: Any) -> None:
+        super()._begin(store, context, stable, settings)
+        # The visible elements: None, or made of the store and kept up to date by local changes.
+        self._tree: Tree | None = None
+        self._dots: list[Dot] = []
+        self._content: list[Any] = []
+
     def __len__(self) -> int:
         return len(self._visible())
 
@@ -104,13 +111,6 @@ class Sequence(Replica):
                     self._dots += [(actor, number + offset) for offset in range(low, high)]
                     self._content += self._store[first].content[low:high]
         return self._dots
-
-    def _begin(self, store: Store, context: CausalContext, stable: CausalContext, settings: Any) -> None:
-        super()._begin(store, context, stable, settings)
-        # The visible elements: None, or made of the store and kept up to date by local changes.
-        self._tree: Tree | None = None
-        self._dots: list[Dot] = []
-        self._content: list[Any] = []
 
     def _forget_caches(self) -> None:
         self._tree = None

@@ -1,9 +1,9 @@
-"""Is it in, when one added it and another removed it at once? Sets: grow-only, once only, add wins, remove wins; a bag."""
+"""Is it in, when one added it and another removed it at once? Sets: grow-only, two-phase, add or remove wins; a bag."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from aegis_replication.crdt.counters import fold, larger, read_pair
+from aegis_replication.crdt.counters import fold, larger, net, read_pair
 from aegis_replication.crdt.delta import Delta, Round
 from aegis_replication.crdt.flags import read_bool
 from aegis_replication.crdt.kernel import CausalContext, Shape, Store
@@ -195,7 +195,7 @@ class Bag(ElementSet):
     def count(self, element: Any) -> int:
         """How often it is in. Concurrent removes may have taken more than there was: then 0."""
         leaf = self._store.get(checked_key(element), NO_DOTS)
-        return max(0, sum(plus - minus for plus, minus in leaf.values()))
+        return max(0, net(leaf))
 
     def value(self) -> dict[Any, int]:  # type: ignore[override]  # a bag's value is its counts
         return {element: self.count(element) for element, leaf in self._store.items() if self._is_in(leaf)}
@@ -208,7 +208,7 @@ class Bag(ElementSet):
 
     @staticmethod
     def _is_in(leaf: Store) -> bool:
-        return sum(plus - minus for plus, minus in leaf.values()) > 0
+        return net(leaf) > 0
 
     @classmethod
     def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
