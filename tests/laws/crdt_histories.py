@@ -56,6 +56,7 @@ class Life(NamedTuple):
 
     make: Callable[[str | None], Any]
     change: Callable[[Any, int, int], Delta]
+    change_later: Callable[[Any, int, int], Delta] | None = None  # after a cut, if that must differ
 
 
 def change_growing(counter: Any, a: int, b: int) -> Delta:
@@ -116,6 +117,11 @@ def change_map(entries: Any, a: int, b: int) -> Delta:
     return entries.remove("xyz"[b % 3], a) if a == 0 else entries.set("xyz"[b % 3], a, a % 3)
 
 
+def change_map_later(entries: Any, a: int, b: int) -> Delta:
+    """With timestamps above all that stand below the cut: a collected remove has left its stamp behind."""
+    return entries.remove("xyz"[b % 3], 1_000) if a == 0 else entries.set("xyz"[b % 3], a, 1_000 + a % 3)
+
+
 def change_list(values: Any, a: int, b: int) -> Delta:
     if a % 3 == 0 and len(values) > 1:
         return values.delete(b % (len(values) - 1), 1 + a % 2)
@@ -168,11 +174,15 @@ LIVES: dict[str, Life] = {
     "ORSet": Life(ORSet, change_set),
     "RWSet": Life(RWSet, change_set),
     "Bag": Life(Bag, change_bag),
-    "LWWMap": Life(LWWMap, change_map),
+    "LWWMap": Life(LWWMap, change_map, change_map_later),
     "List": Life(List, change_list),
     "Text": Life(Text, change_text),
     "ORMap of sets and counters": Life(ORMap, nested(2, (ORSet, change_set), (ResettableCounter, change_resettable))),
-    "ORMap of texts and maps": Life(ORMap, nested(2, (Text, change_text), (LWWMap, change_map))),
+    "ORMap of texts and maps": Life(
+        ORMap,
+        nested(2, (Text, change_text), (LWWMap, change_map)),
+        nested(2, (Text, change_text), (LWWMap, change_map_later)),
+    ),
     "ORMap of registers and flags": Life(
         ORMap, nested(2, (LWWRegister, change_last_write), (EWFlag, change_flag), (Bag, change_bag))
     ),

@@ -108,7 +108,7 @@ def law_bytes(life: Life, taken: list[Step]) -> None:
 
 
 def law_collect(life: Life, taken: list[Step]) -> None:
-    """L15: collecting below a stable cut changes no value, and no value that any later merge gives."""
+    """L15: collecting below a stable cut changes no value, and nothing that all have in the end."""
     middle = len(taken) // 2
     plain, collected = History(life, taken[:middle]), History(life, taken[:middle])
     for history in (plain, collected):
@@ -116,16 +116,18 @@ def law_collect(life: Life, taken: list[Step]) -> None:
     cut = plain.replicas[0].context()
     assert cut == collected.replicas[0].context(), "given the same life"
 
-    for step, at in zip(taken[middle:], [0, 1, 2] + [None] * len(taken)):
+    for history in (plain, collected):
+        history.life = life._replace(change=life.change_later or life.change)
+    for step, at in zip(taken[middle:] + [(0, at, 0, 1, 1) for at in range(3)], [0, 1, 2] + [None] * len(taken)):
         for history in (plain, collected):
-            # Deltas from before the cut may still come, late; a state from before may not.
-            history.go_on([step])
+            history.go_on([step])  # deltas from before the cut may still come, late; a state from before may not
             for replica in history.replicas:
                 replica.context()  # closes rounds, in both alike
         if at is not None:
-            collected.replicas[at].collect(cut)
-        for one, other in zip(plain.replicas, collected.replicas):
-            assert one.value() == other.value(), "L15: equal value"
+            replica = collected.replicas[at]
+            before = replica.value()
+            replica.collect(cut)
+            assert replica.value() == before, "L15: equal value"
     for history in (plain, collected):
         history.exchange()
         assert len({replica.to_json() for replica in history.replicas}) == 1, "L15: converged"

@@ -159,9 +159,8 @@ class BoundedCounter(Replica):
         """How much an actor (by default this replica) may still take, as far as is known here."""
         name = self._actor if actor is None else actor_id(actor)
         held = 0
-        row: Row
-        for owner, row in latest(self._store).items():
-            plus, minus, transfers = row
+        rows: dict[str, Row] = latest(self._store)
+        for owner, (plus, minus, transfers) in rows.items():
             if owner == name:
                 held += plus - minus - sum(amount for _, amount in transfers)
             held += sum(amount for target, amount in transfers if target == name)
@@ -172,7 +171,8 @@ class BoundedCounter(Replica):
 
     @property
     def bound(self) -> int:
-        return int(self._settings)
+        bound: int = self._settings
+        return bound
 
     @classmethod
     def read_settings(cls, plain: Any) -> int:
@@ -201,7 +201,8 @@ class BoundedCounter(Replica):
         before: Row = self._store.get(old, (0, 0, ()))
         sent: dict[str, int] = dict(before[2])
         if transfer is not None:
-            sent[transfer[0]] = count(sent.get(transfer[0], 0) + transfer[1], "transferred")
+            target, amount = transfer
+            sent[target] = count(sent.get(target, 0) + amount, "transferred")
         row = count(before[0] + plus, "total"), count(before[1] + minus, "total"), tuple(sorted(sent.items()))
         return replace_own(self, old, row)
 

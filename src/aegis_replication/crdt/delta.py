@@ -34,7 +34,7 @@ class Round:
 class Delta:
     """A state on its own: what one change did, or several joined, or what a peer lacks."""
 
-    __slots__ = ("kind", "settings", "_store", "_context", "_dots", "_round")
+    __slots__ = ("kind", "settings", "stable", "_store", "_context", "_dots", "_round")
 
     def __init__(
         self,
@@ -44,10 +44,14 @@ class Delta:
         *,
         dots: Sequence[Dot] = (),
         settings: Any = None,
+        stable: CausalContext = NOTHING,
         round: Round | None = None,
     ) -> None:
         self.kind = kind
         self.settings = settings
+        # The last cut that was collected where this was made. Who joins it collects that first: a write on ground that
+        # was cleared here says nothing of what was cleared.
+        self.stable = stable
         # Never changed, but by the open round whose fragment it holds.
         self._store = store
         # Made of `_dots` at the first use: most deltas are only passed on.
@@ -78,20 +82,20 @@ class Delta:
         store, theirs = kernel.copied(self.kind, self.store), other.store
         found = kernel.changes(self.kind, store, self.context, theirs, other.context)
         kernel.apply(self.kind, store, found)
-        return Delta(self.kind, store, self.context.copy().merge(other.context), settings=self.settings)
+        context, stable = self.context.copy().merge(other.context), self.stable.copy().merge(other.stable)
+        return Delta(self.kind, store, context, settings=self.settings, stable=stable)
 
     def decompose(self) -> list["Delta"]:
         """The smallest deltas whose join this is: one per entry, one per run of dots whose entries are gone."""
         store, gone, result = self.store, self.context, list[Delta]()
         for part, (actor, number), extent in kernel.parts(self.kind, store):
             seen = VersionVector.of_runs([(actor, number, number + extent - 1)] if actor else [])
-            result.append(Delta(self.kind, part, seen, settings=self.settings))
+            result.append(Delta(self.kind, part, seen, settings=self.settings, stable=self.stable))
         gone = gone.minus(kernel.live(self.kind, store))
         for actor in gone.actors:
             for first, last in gone.runs(actor):
-                result.append(
-                    Delta(self.kind, {}, VersionVector.of_runs([(actor, first, last)]), settings=self.settings)
-                )
+                seen = VersionVector.of_runs([(actor, first, last)])
+                result.append(Delta(self.kind, {}, seen, settings=self.settings, stable=self.stable))
         return result
 
     def delta(self, context: CausalContext) -> "Delta":
@@ -101,18 +105,18 @@ class Delta:
         what was removed here, without a word about each entry that stands.
         """
         store = kernel.since(self.kind, self.store, context)
-        standing = kernel.live(self.kind, self.store).minus(kernel.live(self.kind, store))
-        return Delta(self.kind, store, self.context.minus(standing), settings=self.settings)
+        standing = kernel.live(self.kind, self.store).minus(kernel.live(self.kind, store)).meet(context)
+        return Delta(self.kind, store, self.context.minus(standing), settings=self.settings, stable=self.stable)
 
     def to_bytes(self) -> bytes:
-        return encode(self.kind, Parts(self.settings, self.store, self.context, NOTHING))
+        return encode(self.kind, Parts(self.settings, self.store, self.context, self.stable))
 
     @classmethod
     def from_bytes(cls, encoded: bytes) -> Self:
         """A delta (or a whole state) of whatever type it is."""
         kind = kernel.kind_named(open_envelope(encoded)[0])
         parts = decode(kind, encoded)
-        return cls(kind, parts.store, parts.context, settings=parts.settings)
+        return cls(kind, parts.store, parts.context, settings=parts.settings, stable=parts.stable)
 
     def digest(self) -> bytes:
         """16 bytes, the same for equal states."""

@@ -231,7 +231,12 @@ class ORMap(Replica):
 
 def _reset(kind: type[kernel.Kind], store: Store, context: CausalContext | None) -> list[Dot]:
     """Takes the observed dots out of the store, in place."""
-    gone = [dot for dot, _ in kernel.entries(kind, store) if context is None or dot in context]
+    gone = [
+        (actor, number + offset)
+        for (actor, number), extent in kernel.entries(kind, store)
+        if actor and (context is None or (actor, number) in context)
+        for offset in range(extent)
+    ]
     if context is None:
         kernel.cleared(kind, store)
     else:

@@ -71,7 +71,7 @@ class Replica(Kind):
         self._store = store
         # All dots ever seen. Invariant: holds every dot of the store. One object for a map and all in it.
         self._context = context
-        # The last cut of a garbage collection; only rises.
+        # The last cut of a garbage collection. Replaced by a higher one, never changed.
         self._stable = stable
         # What all replicas share from the start.
         self._settings = settings
@@ -121,21 +121,22 @@ class Replica(Kind):
                      other._settings if isinstance(other, Replica) else other.settings)  # fmt: skip
         theirs, their_context, their_stable = _opened(other)
         self._check_actor(their_context)
-        if isinstance(other, Replica) and their_context and not their_context.covers(self._stable):
-            raise BehindStableCut(
-                f"the state of {other.actor!r} lacks dots that all replicas had when garbage was collected: "
-                f"{self._stable.minus(their_context)!r}. Start it anew from a copy of this one"
-            )
+        if isinstance(other, Replica):
+            _require_above(self._stable, their_context, f"the state of {other.actor!r}")
+        if not self._stable.covers(their_stable):
+            _require_above(their_stable, self._context, f"this replica ({self.actor!r})")
+            if self._context:
+                self.collect(their_stable.copy().merge(self._stable))
         found = kernel.changes(
             type(self), self._store, self._context, theirs, their_context, self._finder(their_context)
         )
         if not found and self._context.covers(their_context):
-            self._stable.merge(their_stable)
+            self._stable = _higher(self._stable, their_stable)
             return False
         self._reindex(found)
         kernel.apply(type(self), self._store, found)
         self._context.merge(their_context)
-        self._stable.merge(their_stable)
+        self._stable = _higher(self._stable, their_stable)
         self._notify_merged(found, other)
         return True
 
@@ -149,7 +150,8 @@ class Replica(Kind):
         """What a peer that has seen `context` lacks (by default: everything)."""
         if self._parent is not None:
             raise InvalidArgument("this stands in a map: ask the whole map for its delta")
-        whole = Delta(type(self), kernel.copied(type(self), self._open_store()), self._context, settings=self._settings)
+        whole = Delta(type(self), kernel.copied(type(self), self._open_store()), self._context, settings=self._settings,
+                      stable=self._stable)  # fmt: skip
         return whole.delta(context or NOTHING)
 
     def decompose(self) -> list[Delta]:
@@ -215,7 +217,7 @@ class Replica(Kind):
         store = self._open_store()
         gone = self.collect_store(store, cut)
         self._forget_caches()
-        self._stable.merge(cut)
+        self._stable = cut.copy()
         self._index = None
         return gone
 
@@ -258,7 +260,8 @@ class Replica(Kind):
                     self._index.update(dict.fromkeys(new, key))
             for dot in gone:
                 self._index.pop(dot, None)
-        delta = Delta(type(self), fragment, dots=(*new, *gone), settings=self._settings, round=round)
+        delta = Delta(type(self), fragment, dots=(*new, *gone), settings=self._settings, stable=self._stable,
+                      round=round)  # fmt: skip
         if self._watchers:
             self._tell(Change(self._keys(fragment), delta, is_local=True))
         if self._parent is not None:
@@ -278,8 +281,11 @@ class Replica(Kind):
                 f"the read context names dots that this replica has not seen: {context.minus(self._context)!r}; "
                 "merge first, or ask where it was read"
             )
-        if not context.covers(self._stable):
+        if not context.covers(self._root()._stable):
             raise ContextTooOld("the read context is older than the last garbage collection: read again")
+
+    def _root(self) -> "Replica":
+        return self if self._parent is None else self._parent._root()
 
     def _ship(self) -> None:
         """A copy leaves: what is counted from now on gets dots of its own."""
@@ -304,7 +310,7 @@ class Replica(Kind):
 
     def _notify_merged(self, found: Changes, other: "Replica | Delta") -> None:
         self._forget_caches()
-        if self._watchers and found:
+        if self._watchers:
             delta = other.delta() if isinstance(other, Replica) else other
             self._tell(Change(self._keys(found), delta, is_local=False))
 
@@ -353,3 +359,15 @@ def _opened(other: Replica | Delta) -> tuple[Store, CausalContext, CausalContext
     if isinstance(other, Replica):
         return other._open_store(), other._context, other._stable
     return other.store, other.context, NOTHING
+
+
+def _require_above(cut: CausalContext, context: CausalContext, whose: str) -> None:
+    if context and not context.covers(cut):
+        raise BehindStableCut(
+            f"{whose} lacks dots that all replicas had when garbage was collected: {cut.minus(context)!r}. "
+            "Start it anew from a copy of a replica that has them"
+        )
+
+
+def _higher(one: CausalContext, other: CausalContext) -> CausalContext:
+    return one if one.covers(other) else one.copy().merge(other)
