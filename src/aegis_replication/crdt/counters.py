@@ -167,7 +167,8 @@ class BoundedCounter(Replica):
         return held
 
     def value(self) -> int:
-        return self.bound + sum(plus - minus for plus, minus, _ in latest(self._store).values())
+        rows: dict[str, Row] = latest(self._store)
+        return self.bound + sum(plus - minus for plus, minus, _ in rows.values())
 
     @property
     def bound(self) -> int:
@@ -212,11 +213,7 @@ class BoundedCounter(Replica):
 
 def latest(store: Store) -> dict[str, Any]:
     """Each actor's payload under its highest dot. There are more of one actor only while deltas are missing."""
-    highest: dict[str, Dot] = {}
-    for dot in store:
-        if dot[1] > highest.get(dot[0], dot)[1] or dot[0] not in highest:
-            highest[dot[0]] = dot
-    return {actor: store[dot] for actor, dot in highest.items()}
+    return {actor: store[actor, number] for actor, number in sorted(store)}  # a later number replaces an earlier
 
 
 def own_dot(counter: Replica) -> Dot | None:

@@ -65,6 +65,11 @@ class Kind:
         raise NotImplementedError
 
     @classmethod
+    def has_content(cls, store: Store) -> bool:
+        """Is there anything to see, or only what waits to be collected? Decides whether a key of a map is there."""
+        return bool(store)
+
+    @classmethod
     def collect_store(cls, store: Store, cut: CausalContext) -> int:
         """Drops and folds what is below a stable cut, in place; how many dots went."""
         return 0

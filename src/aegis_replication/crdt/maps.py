@@ -78,6 +78,10 @@ class LWWMap(Replica):
         return sum(len(write) == 3 for _, write in self._writes())
 
     @classmethod
+    def has_content(cls, store: Store) -> bool:
+        return any(len(latest_write(leaf)[1]) == 3 for leaf in store.values())
+
+    @classmethod
     def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
         return same_payload(dot, mine, theirs)
 
@@ -117,7 +121,7 @@ class LWWMap(Replica):
 class ORMap(Replica):
     """A replicated object per key, maps included. Removing a key resets what is in it, as far as it was seen.
 
-    So what is written beside a remove stays, alone. A key is there as long as something is in it. Objects of two types
+    So what is written beside a remove stays, alone. A key is there as long as there is something to see in it. Objects of two types
     under one key are two fields, so a change of type can't spoil a merge.
     """
 
@@ -189,6 +193,10 @@ class ORMap(Replica):
         return len(self.keys())
 
     @classmethod
+    def has_content(cls, store: Store) -> bool:
+        return any(kind_named(field[0]).has_content(child) for field, child in store.items())
+
+    @classmethod
     def collect_store(cls, store: Store, cut: CausalContext) -> int:
         return sum(kind_named(field[0]).collect_store(child, cut) for field, child in store.items())
 
@@ -199,8 +207,9 @@ class ORMap(Replica):
 
     def _prune(self) -> None:
         """Drops empty fields that nobody holds."""
-        for field in [field for field in self._store if field not in self._views and not self._has(field)]:
-            del self._store[field]
+        for field, child in [*self._store.items()]:
+            if field not in self._views and kernel.is_empty(kind_named(field[0]), child):
+                del self._store[field]
 
     def _begin(self, store: Store, context: CausalContext, stable: CausalContext, settings: Any) -> None:
         super()._begin(store, context, stable, settings)
@@ -208,7 +217,7 @@ class ORMap(Replica):
         self._views: dict[Any, Replica] = {}
 
     def _has(self, field: Any) -> bool:
-        return field in self._store and not kernel.is_empty(kind_named(field[0]), self._store[field])
+        return field in self._store and kind_named(field[0]).has_content(self._store[field])
 
     def _value(self, field: Any) -> Any:
         kind = kind_named(field[0])

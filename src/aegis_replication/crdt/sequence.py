@@ -77,6 +77,11 @@ class Sequence(Replica):
         return Run(parent, side, cls._read_content(content))
 
     @classmethod
+    def has_content(cls, store: Store) -> bool:
+        erased = _erased(store, None)
+        return any(type(entry) is Run and not _covers(erased, dot, entry) for dot, entry in store.items())
+
+    @classmethod
     def collect_store(cls, store: Store, cut: CausalContext) -> int:
         before = len(store)
         _drop_dead_runs(store, cut)
@@ -198,9 +203,7 @@ class Text(Sequence):
 
 def _drop_dead_runs(store: Store, cut: CausalContext) -> None:
     """Runs that are deleted as a whole, and on which nothing hangs; then deletes that have nothing left to say."""
-    erased = VersionVector.of_runs(
-        target for dot, entry in store.items() if type(entry) is Erase and dot in cut for target in entry.targets
-    )
+    erased = _erased(store, cut)
     while True:
         tree = Tree(store, cut)
         dead = [
@@ -239,6 +242,16 @@ def _join_runs(store: Store, cut: CausalContext) -> None:
                 break
             store[dot] = Run(run.parent, run.side, run.content + next_run.content)
             del store[follower]
+
+
+def _erased(store: Store, cut: CausalContext | None) -> VersionVector:
+    """What was deleted, by deletes in the cut alone if there is one."""
+    return VersionVector.of_runs(
+        target
+        for dot, entry in store.items()
+        if type(entry) is Erase and (cut is None or dot in cut)
+        for target in entry.targets
+    )
 
 
 def _covers(seen: CausalContext, dot: Dot, run: Run) -> bool:

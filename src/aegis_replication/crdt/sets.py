@@ -38,6 +38,10 @@ class ElementSet(Replica):
     def __len__(self) -> int:
         return sum(map(self._is_in, self._store.values()))
 
+    @classmethod
+    def has_content(cls, store: Store) -> bool:
+        return any(map(cls._is_in, store.values()))
+
     @staticmethod
     def read_payload(plain: Any) -> bool:
         return read_bool(plain)
