@@ -119,7 +119,8 @@ def law_collect(life: Life, taken: list[Step]) -> None:
 
     for history in (plain, collected):
         history.life = life._replace(change=life.change_later or life.change)
-    for step, at in zip(taken[middle:] + [(0, at, 0, 1, 1) for at in range(3)], [0, 1, 2] + [None] * len(taken)):
+    late = taken[middle:] + [(0, at, 0, 1, 1) for at in range(3)] * 2
+    for step, at in zip(late, [0, None, None, 1, None, 2] + [None] * len(late)):
         for history in (plain, collected):
             history.go_on([step])  # deltas from before the cut may still come, late; a state from before may not
             for replica in history.replicas:

@@ -103,7 +103,7 @@ def changes(
     if kind.SHAPE is Shape.FUN:
         return _fun_changes(kind, mine, my_context, theirs, their_context)
     if kind.SHAPE is Shape.MAP:
-        result = _map_changes(kind, mine, my_context, theirs, their_context)
+        result = _map_changes(kind, mine, my_context, theirs, their_context, find)
     else:
         result = {}
         for field, child in theirs.items():
@@ -158,16 +158,23 @@ def _fun_changes(
 
 
 def _map_changes(
-    kind: type[Kind], mine: Store, my_context: CausalContext, theirs: Store, their_context: CausalContext
+    kind: type[Kind],
+    mine: Store,
+    my_context: CausalContext,
+    theirs: Store,
+    their_context: CausalContext,
+    find: Callable[[Dot], Any] | None,
 ) -> Changes:
     """The keys of `theirs` alone. The inner loop of every merge: most leaves are equal, or one dot that is new."""
     result: Changes = {}
+    gone_here: list[Dot] = []
     own_of, prefix_of, has_gaps = mine.get, my_context.prefixes.get, my_context.gap_count > 0
     for key, leaf in theirs.items():
         own = own_of(key)
         if own is None:
             for actor, number in leaf:
                 if number <= prefix_of(actor, 0) or (has_gaps and (actor, number) in my_context):
+                    gone_here += [dot for dot in leaf if dot in my_context]
                     leaf = {dot: payload for dot, payload in leaf.items() if dot not in my_context}
                     break
             if leaf:
@@ -176,7 +183,22 @@ def _map_changes(
             joined = _joined_leaf(kind, own, my_context, leaf, their_context)
             if joined != own:
                 result[key] = joined or GONE
+            if len(leaf) > 1 or len(own) > 1 or leaf.keys() != own.keys():
+                gone_here += [dot for dot in leaf if dot not in own and dot in my_context]
+    if gone_here:
+        _require_gone(mine, gone_here, find)
     return result
+
+
+def _require_gone(mine: Store, dots: list[Dot], find: Callable[[Dot], Any] | None) -> None:
+    """What the other side keeps under one key and this side has seen must have gone here, not stand under another."""
+    if find is None:
+        standing = {dot for leaf in mine.values() for dot in leaf}
+        twice = [dot for dot in dots if dot in standing]
+    else:
+        twice = [dot for dot in dots if find(dot) is not None]
+    if twice:
+        raise ActorReused(*min(twice), "it stands under one key here and under another there")
 
 
 def _joined_leaf(

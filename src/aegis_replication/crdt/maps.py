@@ -121,8 +121,8 @@ class LWWMap(Replica):
 class ORMap(Replica):
     """A replicated object per key, maps included. Removing a key resets what is in it, as far as it was seen.
 
-    So what is written beside a remove stays, alone. A key is there as long as there is something to see in it. Objects of two types
-    under one key are two fields, so a change of type can't spoil a merge.
+    So what is written beside a remove stays, alone. A key is there as long as there is something to see in it. Objects
+    of two types under one key are two fields, so a change of type can't spoil a merge.
     """
 
     __slots__ = ("_views",)
