@@ -1,0 +1,88 @@
+"""Which function turns a key into a position? Named ones from libraries, the name travelling with the placement."""
+
+import binascii
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import msgspec
+import xxhash
+
+from aegis_replication.errors import InvalidKey, UnknownHashFunction
+
+Key: TypeAlias = str | bytes
+
+POSITION_BITS = 64
+POSITION_COUNT = 1 << POSITION_BITS
+
+
+class HashFunction(msgspec.Struct, frozen=True):
+    """A named function from bytes to a position in [0, 2**64). The same name must mean the same function everywhere."""
+
+    name: str
+    digest: Callable[[bytes], int]
+
+
+def hash_function(choice: str | HashFunction, known: Iterable[HashFunction] = ()) -> HashFunction:
+    """The function of that name, looked for in `known` first. Raises UnknownHashFunction."""
+    if isinstance(choice, HashFunction):
+        return choice
+    for function in known:
+        if function.name == choice:
+            return function
+    if (found := HASH_FUNCTIONS.get(choice)) is None:
+        raise UnknownHashFunction(
+            f"hash function {choice!r} is not known: use one of {', '.join(HASH_FUNCTIONS)}, or pass a HashFunction"
+        )
+    return found
+
+
+def mix(position: int, seed: int) -> int:
+    """A second position, independent of the first, for each seed in [0, 2**64)."""
+    return _xxh3(position.to_bytes(8, "little"), seed)
+
+
+def key_bytes(key: Key) -> bytes:
+    """The bytes that are hashed: text as UTF-8. Raises InvalidKey for anything but text and bytes."""
+    given: object = key
+    if isinstance(given, str):
+        try:
+            return given.encode()
+        except UnicodeEncodeError:
+            raise InvalidKey(f"key {key!r} is not valid Unicode text: pass its bytes instead") from None
+    if isinstance(given, bytes | bytearray | memoryview):
+        return bytes(given)
+    raise InvalidKey(f"key {key!r} is of type {type(key).__name__}: give text or bytes")
+
+
+def positions_of(keys: Iterable[Key], digest: Callable[[bytes], int]) -> list[int]:
+    """The position of each key, at the speed of `map` where all are text. Raises InvalidKey."""
+    keys = list(keys)
+    try:
+        return list(map(digest, map(str.encode, keys)))  # type: ignore[arg-type]  # bytes are why it is tried
+    except (TypeError, UnicodeEncodeError):
+        return [digest(key_bytes(key)) for key in keys]
+
+
+_xxh3 = xxhash.xxh3_64_intdigest
+
+
+def _blake2b_64(key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+
+
+def _crc32_mixed(key: bytes) -> int:
+    # CRC-32 alone is linear: similar keys land side by side. The mixer spreads its 32 bits over the whole circle.
+    return mix(binascii.crc32(key), 0)
+
+
+HASH_FUNCTIONS: dict[str, HashFunction] = {
+    function.name: function
+    for function in (
+        HashFunction("xxh3_64", _xxh3),
+        HashFunction("xxh64", xxhash.xxh64_intdigest),
+        HashFunction("blake2b_64", _blake2b_64),
+        HashFunction("crc32_mixed", _crc32_mixed),
+    )
+}
+DEFAULT_HASH_FUNCTION = "xxh3_64"
