@@ -18,7 +18,7 @@ from aegis_replication.hash.functions import (
     Key,
     hash_function,
     key_bytes,
-    positions_of,
+    map_keys,
 )
 from aegis_replication.hash.model import Explanation, MovementPlan, Node, PlacementStats, Replicas, checked_node
 from aegis_replication.hash.plan import movement_plan, placement_stats
@@ -216,7 +216,7 @@ class PlacementBase(Generic[View]):
     def get_many(self, keys: Iterable[Key]) -> list[str]:
         """`[get_node(key) for key in keys]`, all from one state, faster."""
         view, node_at = self._view(), self._node_at
-        return [node_at(view, position) for position in positions_of(keys, self._digest)]
+        return [node_at(view, position) for position in map_keys(list(keys), self._digest)]
 
     def node_at(self, position: int) -> str:
         """The primary of a key with this position."""

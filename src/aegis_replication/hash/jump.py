@@ -1,10 +1,10 @@
 """Jump consistent hash (Lamping and Veach 2014): no table, perfect balance, but only the newest node can leave."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from aegis_replication.errors import NotSupported
+from aegis_replication.hash.arrays import BATCH_MIN, jump_array, numpy
 from aegis_replication.hash.base import PlacementBase, Snapshot
 from aegis_replication.hash.checks import checked_count, checked_u64
 from aegis_replication.hash.functions import (
@@ -13,8 +13,8 @@ from aegis_replication.hash.functions import (
     HashFunction,
     Key,
     key_bytes,
+    map_keys,
     mix,
-    positions_of,
 )
 from aegis_replication.hash.functions import (
     hash_function as named_hash_function,
@@ -24,10 +24,6 @@ from aegis_replication.hash.model import Node
 BUCKETS_MAX = 1 << 31
 _MULTIPLIER = 2862933555777941757
 _MASK = POSITION_COUNT - 1
-# Below this many keys, numpy's fixed costs outweigh its speed.
-_BATCH_MIN = 64
-# Arrays of this many positions stay in the processor's cache during all rounds.
-_CHUNK = 8_192
 
 
 class JumpHash(PlacementBase[list[str]]):
@@ -71,12 +67,12 @@ class JumpHash(PlacementBase[list[str]]):
 
     def bucket_many(self, keys: Iterable[Key]) -> list[int]:
         """`[bucket(key) for key in keys]`, faster."""
-        return jump_many(positions_of(keys, self._digest), len(self._view()))
+        return jump_many(map_keys(list(keys), self._digest), len(self._view()))
 
     def get_many(self, keys: Iterable[Key]) -> list[str]:
         """`[get_node(key) for key in keys]`, all from one state, faster."""
         names = self._view()
-        return list(map(names.__getitem__, jump_many(positions_of(keys, self._digest), len(names))))
+        return list(map(names.__getitem__, jump_many(map_keys(list(keys), self._digest), len(names))))
 
     def _build(self, snapshot: Snapshot[list[str]]) -> list[str]:
         return list(snapshot.nodes)
@@ -126,41 +122,10 @@ def _trail(position: int, bucket_count: int) -> Iterator[int]:
 
 def jump_many(positions: Sequence[int], bucket_count: int) -> list[int]:
     """`[jump(position, bucket_count) for position in positions]`, with numpy's help if it is there."""
-    if _numpy is None or len(positions) < _BATCH_MIN:
+    if numpy is None or len(positions) < BATCH_MIN:
         return [jump(position, bucket_count) for position in positions]
-    buckets: list[int] = jump_array(_numpy.array(positions, dtype=_numpy.uint64), bucket_count).tolist()
+    buckets: list[int] = jump_array(numpy.array(positions, dtype=numpy.uint64), bucket_count).tolist()
     return buckets
-
-
-def jump_array(positions: Any, bucket_count: int) -> Any:
-    """The buckets, as an int64 array, of a numpy array of uint64 positions. Needs numpy."""
-    numpy = import_module("numpy")
-    checked_count("bucket_count", bucket_count, 1, BUCKETS_MAX)
-    buckets = numpy.empty(len(positions), dtype=numpy.int64)
-    for start in range(0, len(positions), _CHUNK):
-        _jump_chunk(numpy, positions[start : start + _CHUNK], bucket_count, buckets[start : start + _CHUNK])
-    return buckets
-
-
-def _jump_chunk(numpy: Any, positions: Any, bucket_count: int, buckets: Any) -> None:
-    """One round of the loop for all that still jump; who lands beyond the last bucket drops out."""
-    still = numpy.arange(len(positions))
-    state = positions.copy()
-    bucket = numpy.zeros(len(positions), dtype=numpy.float64)
-    while True:
-        state *= numpy.uint64(_MULTIPLIER)
-        state += numpy.uint64(1)
-        steps = (state >> numpy.uint64(33)).astype(numpy.float64)
-        steps += 1.0
-        # Same operations in the same order as in `jump`: the same bits come out.
-        numpy.divide(2147483648.0, steps, out=steps)
-        steps *= bucket + 1.0
-        numpy.floor(steps, out=steps)
-        goes_on = steps < bucket_count
-        buckets[still[~goes_on]] = bucket[~goes_on]
-        if not goes_on.any():
-            return
-        still, state, bucket = still[goes_on], state[goes_on], steps[goes_on]
 
 
 def distinct_buckets(lookup: Callable[[int], int], position: int, fallback: Iterable[int]) -> Iterator[int]:
@@ -183,14 +148,3 @@ def distinct_buckets(lookup: Callable[[int], int], position: int, fallback: Iter
     for bucket in every:
         if bucket not in seen:
             yield bucket
-
-
-def _import_numpy() -> Any:
-    try:
-        return import_module("numpy")
-    except ImportError:
-        return None
-
-
-# Only ever a faster way to the same answers.
-_numpy = _import_numpy()

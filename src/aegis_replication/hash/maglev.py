@@ -12,8 +12,8 @@ from aegis_replication.hash.functions import (
     HashFunction,
     Key,
     key_bytes,
+    map_keys,
     mix,
-    positions_of,
 )
 from aegis_replication.hash.model import Node
 
@@ -63,7 +63,7 @@ class MaglevHash(PlacementBase[list[str]]):
     def get_many(self, keys: Iterable[Key]) -> list[str]:
         """`[get_node(key) for key in keys]`, all from one state, faster."""
         table, size = self._view(), self._table_size
-        return [table[position * size >> POSITION_BITS] for position in positions_of(keys, self._digest)]
+        return [table[position * size >> POSITION_BITS] for position in map_keys(list(keys), self._digest)]
 
     def _check_weights(self, nodes: Mapping[str, Node]) -> None:
         if len(nodes) * SLOTS_PER_NODE > self._table_size:
