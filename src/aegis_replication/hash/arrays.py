@@ -1,6 +1,6 @@
 """How do batches get faster with numpy? Same answers, bit for bit; without numpy nothing here is used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +22,11 @@ BATCH_CHUNK = 8_192
 _JUMP_MULTIPLIER = 2862933555777941757
 
 
+def positions_array(digests: Iterable[bytes]) -> Any:
+    """An array of uint64 from eight bytes for each, the highest first."""
+    return numpy.frombuffer(b"".join(digests), dtype=">u8").astype(numpy.uint64)
+
+
 class RingArrays:
     """A ring's points and slot table as arrays."""
 
@@ -35,9 +40,8 @@ class RingArrays:
         self._is_mixed = numpy.array([not owner for owner in table], dtype=bool)
         self._shift = numpy.uint64(shift)
 
-    def locate(self, digests: bytes) -> list[str]:
-        """The owner for each eight bytes, a position with its highest byte first."""
-        positions = numpy.frombuffer(digests, dtype=">u8").astype(numpy.uint64)
+    def locate(self, positions: Any) -> list[str]:
+        """The owner of each position in an array of uint64."""
         slots = (positions >> self._shift).astype(numpy.intp)
         owners = self._table.take(slots)
         mixed = numpy.flatnonzero(self._is_mixed.take(slots))

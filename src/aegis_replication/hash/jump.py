@@ -1,10 +1,10 @@
 """Jump consistent hash (Lamping and Veach 2014): no table, perfect balance, but only the newest node can leave."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aegis_replication.errors import NotSupported
-from aegis_replication.hash.arrays import BATCH_MIN, jump_array, numpy
+from aegis_replication.hash.arrays import BATCH_MIN, jump_array, numpy, positions_array
 from aegis_replication.hash.base import PlacementBase, Snapshot
 from aegis_replication.hash.checks import checked_count, checked_u64
 from aegis_replication.hash.functions import (
@@ -67,12 +67,19 @@ class JumpHash(PlacementBase[list[str]]):
 
     def bucket_many(self, keys: Iterable[Key]) -> list[int]:
         """`[bucket(key) for key in keys]`, faster."""
-        return jump_many(map_keys(list(keys), self._digest), len(self._view()))
+        return self._buckets(list(keys), len(self._view()))
 
     def get_many(self, keys: Iterable[Key]) -> list[str]:
         """`[get_node(key) for key in keys]`, all from one state, faster."""
         names = self._view()
-        return list(map(names.__getitem__, jump_many(map_keys(list(keys), self._digest), len(names))))
+        return list(map(names.__getitem__, self._buckets(list(keys), len(names))))
+
+    def _buckets(self, keys: list[Key], bucket_count: int) -> list[int]:
+        digest_bytes = self._function.digest_bytes
+        if numpy is None or digest_bytes is None or len(keys) < BATCH_MIN:
+            return [jump(position, bucket_count) for position in map_keys(keys, self._digest)]
+        buckets: list[int] = jump_array(positions_array(map_keys(keys, digest_bytes)), bucket_count).tolist()
+        return buckets
 
     def _build(self, snapshot: Snapshot[list[str]]) -> list[str]:
         return list(snapshot.nodes)
@@ -118,14 +125,6 @@ def _trail(position: int, bucket_count: int) -> Iterator[int]:
         yield candidate
         position = (position * _MULTIPLIER + 1) & _MASK
         candidate = int((candidate + 1) * (2147483648.0 / ((position >> 33) + 1)))
-
-
-def jump_many(positions: Sequence[int], bucket_count: int) -> list[int]:
-    """`[jump(position, bucket_count) for position in positions]`, with numpy's help if it is there."""
-    if numpy is None or len(positions) < BATCH_MIN:
-        return [jump(position, bucket_count) for position in positions]
-    buckets: list[int] = jump_array(numpy.array(positions, dtype=numpy.uint64), bucket_count).tolist()
-    return buckets
 
 
 def distinct_buckets(lookup: Callable[[int], int], position: int, fallback: Iterable[int]) -> Iterator[int]:

@@ -8,7 +8,7 @@ from sys import getsizeof
 import msgspec
 
 from aegis_replication.errors import InvalidWeight
-from aegis_replication.hash.arrays import BATCH_CHUNK, BATCH_MIN, RingArrays, numpy
+from aegis_replication.hash.arrays import BATCH_CHUNK, BATCH_MIN, RingArrays, numpy, positions_array
 from aegis_replication.hash.base import PlacementBase, Snapshot
 from aegis_replication.hash.checks import checked_count
 from aegis_replication.hash.functions import DEFAULT_HASH_FUNCTION, HashFunction, Key, key_bytes, map_keys
@@ -62,8 +62,7 @@ class RingView:
             arrays = self._arrays = RingArrays(self.points, self.owners, self.table, self.shift)
         nodes: list[str] = []
         for start in range(0, len(keys), BATCH_CHUNK):
-            digests = map_keys(keys[start : start + BATCH_CHUNK], digest_bytes)
-            nodes += arrays.locate(b"".join(digests))
+            nodes += arrays.locate(positions_array(map_keys(keys[start : start + BATCH_CHUNK], digest_bytes)))
         return nodes
 
     def walk(self, position: int, node_count: int) -> Iterator[str]:
@@ -93,10 +92,9 @@ class PointRing(PlacementBase[RingView]):
         raise NotImplementedError
 
     def _build(self, snapshot: Snapshot[RingView]) -> RingView:
-        points = sorted(self._points_of(snapshot.nodes))
-        return RingView(
-            [point[0] for point in points], [point[1] for point in points], self.position_bits, self._digest
-        )
+        triples = sorted(self._points_of(snapshot.nodes))
+        points, owners = [point for point, _, _ in triples], [owner for _, owner, _ in triples]
+        return RingView(points, owners, self.position_bits, self._digest)
 
     def get_node(self, key: Key) -> str:
         """The owner of the first point at or after the key's position. Raises EmptyPlacement, InvalidKey."""
