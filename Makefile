@@ -13,6 +13,7 @@ BENCH_INSTALLED := $(VENV)/.bench-installed
 # Pinned here because it writes the pins of everything else.
 LOCK_TOOL := uv==0.13.9
 LOCK_VENV := build/lock-venv
+LOWEST_VENV := build/lowest-venv
 LOCK := UV_NO_CONFIG=1 $(LOCK_VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 SEED ?= 7
@@ -21,7 +22,7 @@ TESTS ?= tests
 # xdist workers of the parallel half of `make test`.
 WORKERS ?= 2
 
-.PHONY: help install demo test check format bench sim sim-many scenarios laws lock docs clean
+.PHONY: help install demo test test-lowest check format bench bench-peers sim sim-many scenarios laws lock docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,16 +49,26 @@ $(BENCH_INSTALLED): requirements/bench.txt | $(INSTALLED)
 demo: install ## three nodes, a real data set, the leader killed, nothing lost
 	$(BIN)/aegis demo --check
 
-test: install ## all tests: in parallel, then those with real processes one by one
+test: install ## all tests: in parallel, then those with real processes one by one; TESTS=tests/paper for a part
+ifneq ($(TESTS),tests/process)
 	$(BIN)/pytest $(TESTS) --ignore=tests/process -n $(WORKERS) --dist worksteal
-	@if [ -n "$$(find tests/process -name 'test_*.py' -print -quit 2>/dev/null)" ]; then \
-		echo "$(BIN)/pytest tests/process"; $(BIN)/pytest tests/process; fi
+endif
+ifneq ($(filter tests tests/process,$(TESTS)),)
+	$(if $(wildcard tests/process/test_*.py),$(BIN)/pytest tests/process)
+endif
+
+test-lowest: $(LOCK_VENV)/bin/uv ## the tests on the oldest versions that pyproject.toml admits
+	$(BIN)/python -m venv --clear $(LOWEST_VENV)
+	$(LOCK_VENV)/bin/uv pip install --quiet --python $(LOWEST_VENV)/bin/python --resolution lowest-direct \
+		--group build -r pyproject.toml --extra cli --extra fast --extra test
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	$(LOWEST_VENV)/bin/pytest $(TESTS) --ignore=tests/process -n $(WORKERS) --dist worksteal
 
 check: install ## lint, format, types, floors, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 
 format: install ## let ruff rewrite what it can
@@ -90,8 +101,8 @@ $(LOCK_VENV)/bin/uv: | $(BIN)/python
 	$(BIN)/python -m venv $(LOCK_VENV)
 	$(LOCK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(LOCK_TOOL)
 
-docs: install ## run every example in README.md and docs/
-	$(BIN)/pytest README.md docs
+docs: install ## run every Python block of README.md and docs/
+	$(BIN)/pytest tests/house/test_documents.py
 
 clean: ## remove .venv and everything built or cached
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .demo

@@ -15,7 +15,9 @@ class InvalidArgument(AegisError, ValueError):
 
 
 class ConfigError(AegisError, ValueError):
-    """A configuration value is missing, unknown or out of range; names the key, the value, the unit and a good value."""
+    """A configuration value is missing, unknown or out of range;
+    names the key, the value, the unit and a good value.
+    """
 
 
 class LimitExceeded(InvalidArgument):
@@ -101,7 +103,9 @@ class StorageError(AegisError):
 
 
 class CorruptRecord(StorageError):
-    """Bytes on disk aren't what was written there, and it isn't an unfinished last write: kept as they are, not repaired."""
+    """Bytes on disk aren't what was written there, and it isn't an unfinished last write:
+    kept as they are, not repaired.
+    """
 
     def __init__(self, path: str, offset: int, expected: str, found: str) -> None:
         super().__init__(

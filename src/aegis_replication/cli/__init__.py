@@ -1,0 +1,1 @@
+"""The command `aegis`: one file per noun; `main` is where it starts."""

@@ -1,0 +1,138 @@
+"""How does one node run as a process? From its flags to its last line."""
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from aegis_replication.cli import endings
+from aegis_replication.cli.loops import run
+from aegis_replication.cli.options import examples
+from aegis_replication.cli.output import say
+from aegis_replication.config import NodeConfig, load_config
+from aegis_replication.errors import ConfigError, DiskFailed
+from aegis_replication.local import make_node
+
+app = App(name="node", help="Run a node.")
+
+# The replicated state is millions of small objects that live for long: collecting them often costs a third of the
+# throughput and frees nothing.
+_GC_THRESHOLDS = (50_000, 50, 100)
+_SWITCH_SECONDS = 0.0005  # a snapshot's last flush runs in a thread: it must not hold up the loop for 5 ms
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+@app.command(
+    help_epilogue=examples(
+        "aegis node start --name n1 --data ./n1",
+        "aegis node start --name n1 --data ./n1 --listen 127.0.0.1:7480 \\",
+        "    --peers n1=127.0.0.1:7481,n2=127.0.0.1:7491,n3=127.0.0.1:7501",
+        "aegis node start --config aegis.toml",
+    )
+)
+def start(
+    *,
+    name: str | None = None,
+    data: str | None = None,
+    listen: str | None = None,
+    peer_listen: str | None = None,
+    advertise: str | None = None,
+    peers: str | None = None,
+    cluster: str | None = None,
+    config: Annotated[Path | None, Parameter(env_var="AEGIS_CONFIG")] = None,
+    loop: Literal["auto", "uvloop", "asyncio"] | None = None,
+    insecure: Annotated[bool | None, Parameter(negative=())] = None,
+    log_level: LogLevel = "info",
+) -> int:
+    """Run a node until SIGTERM or Ctrl-C; both leave everything acknowledged on disk.
+
+    Flags go before AEGIS_<SECTION>__<KEY> variables, those before the file; `aegis config show --origin` tells who won.
+
+    Parameters
+    ----------
+    name
+        This node's name, such as n1.
+    data
+        The data directory; made if it isn't there. One process at a time.
+    listen
+        Where clients connect.
+    peer_listen
+        Where the other nodes connect; else this node's own line in --peers.
+    advertise
+        Where clients are told to connect; else as --listen.
+    peers
+        The voters at first start: n1=HOST:PORT,n2=HOST:PORT,... Afterwards the data directory knows them.
+    cluster
+        The cluster's name: nodes of another one are refused.
+    config
+        A configuration file (TOML).
+    loop
+        The event loop; auto takes uvloop where it is installed.
+    insecure
+        Allow other than loopback addresses: traffic is not encrypted yet.
+    log_level
+        How much to tell on stderr.
+    """
+    if not __debug__:
+        raise ConfigError(
+            "this Python runs without assertions (-O or PYTHONOPTIMIZE), and they guard your data: start it without"
+        )
+    settings = load_config(
+        config,
+        flags={
+            "cluster.node_id": name,
+            "cluster.name": cluster,
+            "cluster.peers": peers,
+            "node.data": data,
+            "node.listen": listen,
+            "node.peer_listen": peer_listen,
+            "node.advertise": advertise,
+            "node.loop": loop,
+            "node.insecure": insecure,
+        },
+    )
+    logging.basicConfig(
+        stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s %(message)s"
+    )
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.set_threshold(*_GC_THRESHOLDS)
+    return run(_serve(settings), settings.node.loop)
+
+
+async def _serve(settings: NodeConfig) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # this system has no such thing: Ctrl-C ends the program as it does elsewhere
+            pass
+    for note in settings.notes():
+        say(f"aegis: {note}")
+    node = make_node(settings)
+    await node.start()
+    gc.collect()
+    gc.freeze()  # what was imported and recovered stays: never visit it again
+    say(
+        f"aegis: {node.id} of cluster {settings.cluster.name} is ready: clients {settings.advertise}, "
+        f"peers {settings.peer_listen}, data {settings.node.data}, loop {type(loop).__module__.partition('.')[0]}"
+    )
+    failed = asyncio.ensure_future(node.wait_failed())
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if failed.done():
+        reason = failed.result()
+        what = "" if isinstance(reason, DiskFailed) else "a bug of ours, "
+        say(f"aegis: {node.id} stopped by itself ({what}{type(reason).__name__}): {reason}")
+        return endings.ERROR
+    failed.cancel()
+    await node.stop()
+    say(f"aegis: {node.id} stopped; everything acknowledged is on disk")
+    return endings.OK

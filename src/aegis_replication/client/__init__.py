@@ -1,0 +1,1 @@
+"""The client of a cluster: finds its leader, retries safely, and says so when it cannot know."""

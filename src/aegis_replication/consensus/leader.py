@@ -1,0 +1,304 @@
+"""What does a leader do? (Raft Figure 2, "Leaders"; §5.3, §5.4.2; thesis §6.2 for stepping down, §6.4 for reads.)"""
+
+from typing import ClassVar
+
+from aegis_replication.consensus.configuration import decode_configuration
+from aegis_replication.consensus.member import LEADER, Handler, Member, Role, Transition, to_follower
+from aegis_replication.consensus.messages import AppendEntries, AppendReply, InstallSnapshot, RequestVote, SnapshotReply
+from aegis_replication.consensus.progress import PROBE, REPLICATE, SNAPSHOT, Progress
+from aegis_replication.consensus.quorum import is_supported, jointly_committed
+from aegis_replication.consensus.reads import ReadQueue
+from aegis_replication.ids import LogIndex, NodeId
+from aegis_replication.log import NOTHING, Entry, EntryId, Kind
+
+NO_OP, CONFIGURATION = int(Kind.NO_OP), int(Kind.CONFIGURATION)
+
+SNAPSHOT_PATIENCE = 10
+"""For how many maximum election timeouts a snapshot may stand still before its last chunk is sent again."""
+
+
+class Leader(Role):
+    """Takes proposals, copies them to followers, and commits what a majority holds."""
+
+    __slots__ = ("_is_heartbeat_due", "first_own", "matches", "progress", "reads", "round", "rounds")
+
+    name: ClassVar[str] = LEADER
+
+    def __init__(self, member: Member, transition: Transition) -> None:
+        super().__init__(member, transition)
+        self.deadline_ms = member.now_ms + member.config.heartbeat_interval_ms
+        # Index of this term's first entry: the no-op. Nothing before it commits by counting.
+        self.first_own: LogIndex = member.log.last_index + 1
+        # What is known of each other member. Invariant: its keys are the configuration's members but this node.
+        self.progress: dict[NodeId, Progress] = {}
+        # Highest index known durable on each, this node included: `match` of all progress, as quorum wants it.
+        self.matches: dict[NodeId, LogIndex] = {}
+        # Highest round each has answered, this node included.
+        self.rounds: dict[NodeId, int] = {}
+        # The last round sent. Only rises; unique together with the term.
+        self.round = 0
+        self.reads = ReadQueue()
+        self._is_heartbeat_due = False
+
+    def enter(self, transition: Transition) -> None:
+        """Begin the term with a no-op: what earlier terms left commits together with it (§5.4.2, §8)."""
+        member = self.member
+        member.leader = member.node
+        self._meet_members(self.first_own)
+        self.propose(NO_OP, b"")
+
+    def leave(self) -> str:
+        """Reads that wait are lost with the leadership; whoever asked must ask again."""
+        count = len(self.reads)
+        return f"; {count} waiting reads dropped" if count else ""
+
+    # --- proposals and reads ---
+
+    def propose(self, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0) -> Entry:
+        """Append a new entry; it leaves for the followers with the next output (§5.3)."""
+        member = self.member
+        if kind != CONFIGURATION:
+            return member.log.append_new(member.term, kind, payload, count=count, stamp=stamp)
+        configuration = decode_configuration(payload)
+        entry = member.log.append_new(member.term, kind, payload, count=count, stamp=stamp)
+        member.configurations.push(entry.id, configuration)  # in force when appended (thesis §4.1)
+        self._meet_members(entry.index)
+        return entry
+
+    def read(self, ticket: int) -> None:
+        """A read waits for the next round of contact (thesis §6.4)."""
+        self.reads.add(ticket)
+
+    # --- what followers answer ---
+
+    def on_append_reply(self, source: NodeId, message: AppendReply) -> None:
+        """Contact, an ack, or a refusal (Figure 2, Leaders 3 and 4)."""
+        member = self.member
+        progress = self.progress.get(source)
+        if progress is None or message.round > self.round or message.matched > member.log.last_index:
+            member.drop()
+            return
+        progress.heard_ms = member.now_ms
+        if message.round > progress.round:
+            progress.round = self.rounds[source] = message.round
+            if self.reads.is_confirming:
+                self._confirm_reads()
+        if message.refused:
+            self._on_refusal(progress, message)
+        elif progress.acknowledge(message.matched, member.now_ms):
+            self._on_match(source, progress)
+
+    def on_snapshot_reply(self, source: NodeId, message: SnapshotReply) -> None:
+        """A follower wants the next chunk, or has the whole snapshot (§7)."""
+        member = self.member
+        progress = self.progress.get(source)
+        if progress is None or message.installed > member.log.last_index:
+            member.drop()
+            return
+        progress.heard_ms = member.now_ms
+        if message.installed:
+            if progress.acknowledge(message.installed, member.now_ms):
+                self._on_match(source, progress)
+            if progress.stance is SNAPSHOT:
+                progress.replicate(member.now_ms)
+        elif progress.stance is SNAPSHOT:
+            progress.moved_ms = member.now_ms
+            progress.wanted_chunk = message
+            member.sent_chunks.append((source, message))
+
+    def on_persisted(self) -> None:
+        """This node's own ack, like any follower's: its entries count once they are durable here (thesis §10.2.1)."""
+        member = self.member
+        durable = member.log.durable
+        if durable > self.matches[member.node]:
+            self.matches[member.node] = durable
+            self._commit()
+
+    def _on_match(self, source: NodeId, progress: Progress) -> None:
+        self.matches[source] = progress.match
+        if progress.stance is SNAPSHOT and progress.match >= self.member.log.base.index:
+            progress.replicate(self.member.now_ms)  # it has got by other means what the snapshot was for
+        if progress.match > self.member.log.committed:
+            self._commit()
+
+    def _commit(self) -> None:
+        """Commit what a majority holds durably, if it is of this term (§5.3, §5.4.2)."""
+        member = self.member
+        configuration = member.configurations.current
+        index = jointly_committed(configuration.voters, configuration.outgoing, self.matches)
+        # Own term only: an older entry on a majority may still be overwritten (§5.4.2, Figure 8).
+        if index > member.log.committed and member.log.term_at(index) == member.term:
+            member.log.commit_to(index)
+
+    def _on_refusal(self, progress: Progress, message: AppendReply) -> None:
+        """The logs don't meet there: go back to where they might, a term at a time (§5.3)."""
+        member = self.member
+        log = member.log
+        refused, hint = message.refused, message.hint
+        is_stale = refused <= progress.match or progress.stance is SNAPSHOT
+        if is_stale or (progress.stance is PROBE and refused != progress.next - 1):
+            return
+        if hint.index > refused or refused > log.last_index:
+            member.drop()
+            return
+        meeting = log.last_at_most(hint.index, hint.term)
+        if hint.index < log.base.index or meeting.index >= refused:
+            progress.probe(log.base.index, member.now_ms)  # before the log's start: `_replicate` sees to the snapshot
+        else:
+            progress.probe(meeting.index + 1, member.now_ms, is_searching=meeting != hint and meeting.index > 0)
+
+    def _confirm_reads(self) -> None:
+        configuration = self.member.configurations.current
+        answered = jointly_committed(configuration.voters, configuration.outgoing, self.rounds)
+        self.member.reads += self.reads.confirm(answered)
+
+    # --- what followers are sent ---
+
+    def before_output(self) -> None:
+        """Send what this turn has brought: new entries, a round for the reads that wait, a heartbeat that is due."""
+        member = self.member
+        log = member.log
+        last_index = log.last_index
+        is_round_due = bool(self.reads.waiting) and log.committed >= self.first_own
+        if is_round_due:
+            self.round += 1
+            self.rounds[member.node] = self.round
+            self.reads.start(self.round, log.committed)
+        is_heartbeat_due = self._is_heartbeat_due
+        self._is_heartbeat_due = False
+        for peer, progress in self.progress.items():
+            is_sent = progress.next <= last_index and self._replicate(peer, progress)
+            if is_heartbeat_due or (is_round_due and not is_sent):
+                self._send_heartbeat(peer, progress)
+        if is_round_due:
+            self._confirm_reads()  # a single voter needs nobody else
+
+    def _replicate(self, peer: NodeId, progress: Progress) -> bool:
+        """Send entries to a follower as far as its window allows; says whether any append has left."""
+        member = self.member
+        log, config = member.log, member.config
+        is_sent = False
+        while progress.next <= log.last_index:
+            stance = progress.stance
+            if stance is REPLICATE:
+                if progress.in_flight_bytes >= config.inflight_bytes_max:
+                    break
+            elif stance is SNAPSHOT or progress.is_probing:
+                break
+            if progress.next < log.first:
+                self._need_snapshot(peer, progress)
+                break
+            previous = EntryId(log.term_at(progress.next - 1) or 0, progress.next - 1)
+            entries: tuple[Entry, ...] = ()
+            if not progress.is_searching:
+                entries = tuple(
+                    log.since(
+                        progress.next, bytes_max=config.append_bytes_max, commands_max=config.max_entries_per_request
+                    )
+                )
+            member.send(peer, AppendEntries(member.term, previous, log.committed, self.round, entries))
+            is_sent = True
+            size_bytes = sum([len(entry.frame) for entry in entries])
+            progress.sent(previous.index + len(entries), size_bytes, member.now_ms)
+        return is_sent
+
+    def _send_heartbeat(self, peer: NodeId, progress: Progress) -> None:
+        """An empty append behind what is known durable there: it may overtake entries on the way and still match."""
+        log = self.member.log
+        term = log.term_at(progress.match)
+        previous = NOTHING if term is None else EntryId(term, progress.match)
+        self.member.send(peer, AppendEntries(self.member.term, previous, log.committed, self.round))
+
+    def _need_snapshot(self, peer: NodeId, progress: Progress) -> None:
+        """What `peer` lacks is gone from the log: have the snapshot sent, if anybody is there to take it (§7)."""
+        if self._is_heard(progress):
+            progress.snapshot(self.member.now_ms)
+            self.member.snapshots.append(peer)
+
+    # --- time ---
+
+    def on_deadline(self) -> Transition | None:
+        """A heartbeat is due; first see whether this node still leads anybody, and whether its disk still works."""
+        member = self.member
+        if (why := self._reason_to_step_down()) is not None:
+            return to_follower(None, why)
+        self.deadline_ms = member.now_ms + member.config.heartbeat_interval_ms
+        self._is_heartbeat_due = True
+        for peer, progress in self.progress.items():
+            self._look_after(peer, progress)
+        return None
+
+    def _reason_to_step_down(self) -> str | None:
+        """A leader that hears no majority, or whose disk hangs, must not keep others from leading (thesis §6.2)."""
+        member = self.member
+        if not self.progress:
+            return None
+        stuck_ms = member.unfinished_write_ms
+        if stuck_ms > member.config.election_timeout_max_ms:
+            return f"its disk has not finished a write for {stuck_ms:.0f} ms"
+        if not member.config.check_quorum:
+            return None
+        least = member.now_ms - member.config.election_timeout_min_ms
+        heard = {peer for peer, progress in self.progress.items() if progress.heard_ms > least} | {member.node}
+        configuration = member.configurations.current
+        if is_supported(configuration.voters, configuration.outgoing, heard):
+            return None
+        return f"no majority was heard for {member.config.election_timeout_min_ms:.0f} ms"
+
+    def _look_after(self, peer: NodeId, progress: Progress) -> None:
+        """Take what was on its way to a follower for lost, when nothing has come of it for long."""
+        member = self.member
+        config = member.config
+        if progress.stance is PROBE:
+            if progress.heard_ms > progress.moved_ms:  # it is there, and doesn't answer: one of the two was lost
+                progress.is_probing = progress.is_searching = False
+        elif progress.stance is REPLICATE:
+            if progress.has_stalled(member.now_ms, config.election_timeout_min_ms):
+                progress.probe(progress.match + 1, member.now_ms)
+        elif progress.has_stalled(member.now_ms, SNAPSHOT_PATIENCE * config.election_timeout_max_ms):
+            if not self._is_heard(progress):
+                progress.probe(progress.match + 1, member.now_ms)
+            elif progress.wanted_chunk is not None:
+                progress.moved_ms = member.now_ms
+                member.sent_chunks.append((peer, progress.wanted_chunk))
+            else:
+                progress.moved_ms = member.now_ms
+                member.snapshots.append(peer)
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        """What was on its way to `peer` may be lost: ask where it stands, once it is heard again."""
+        progress = self.progress.get(peer)
+        if progress is not None:
+            progress.probe(progress.match + 1, self.member.now_ms)
+            progress.is_probing = True
+
+    def has_fresh_leader(self) -> bool:
+        """This node leads, and steps down by itself when nobody listens."""
+        return True
+
+    def _is_heard(self, progress: Progress) -> bool:
+        return self.member.now_ms - progress.heard_ms < self.member.config.election_timeout_max_ms
+
+    def _meet_members(self, next_index: LogIndex) -> None:
+        """Make `progress` fit the configuration in force; newcomers are first asked for what precedes `next_index`."""
+        member = self.member
+        members = member.configurations.current.members
+        for gone in self.progress.keys() - members:
+            del self.progress[gone], self.matches[gone], self.rounds[gone]
+        for peer in sorted(members - self.progress.keys() - {member.node}):
+            self.progress[peer] = Progress(next_index, member.now_ms)
+            self.matches[peer] = self.rounds[peer] = 0
+        self.matches[member.node] = member.log.durable
+        self.rounds[member.node] = self.round
+
+    def on_other_leader(self, source: NodeId, message: AppendEntries | InstallSnapshot) -> None:
+        """A term has one leader, and it is this node (§5.2)."""
+        self.member.drop()
+
+    handlers: ClassVar[dict[type, Handler]] = {
+        AppendEntries: on_other_leader,
+        InstallSnapshot: on_other_leader,
+        AppendReply: on_append_reply,
+        SnapshotReply: on_snapshot_reply,
+        RequestVote: Role.on_request_vote,
+    }

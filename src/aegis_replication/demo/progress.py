@@ -1,0 +1,60 @@
+"""How does long work say how far it is? What a terminal, a log and a test each make of it."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Where long work reports. Phases follow one another; lines may come at any time."""
+
+    def begin(self, what: str, total: int) -> None:
+        """A phase of `total` steps begins (0: not known)."""
+
+    def update(self, done: int) -> None:
+        """So many steps of the phase are done. Cheap enough for ten calls a second, not for each step."""
+
+    def end(self) -> None:
+        """The phase is over."""
+
+    def say(self, line: str) -> None:
+        """Something happened."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class PlainProgress:
+    """Lines on stderr: one per tenth of a phase."""
+
+    def __init__(self, write: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._clock = clock
+        self._what = ""
+        self._total = self._tenths = self._done = 0
+        self._began = 0.0
+
+    def begin(self, what: str, total: int) -> None:
+        self._what, self._total, self._tenths, self._done = what, total, 0, 0
+        self._began = self._clock()
+
+    def update(self, done: int) -> None:
+        self._done = done
+        tenths = 10 * done // self._total if self._total else 0
+        if tenths > self._tenths and tenths < 10:
+            self._tenths = tenths
+            self._write(f"{self._what}: {done:,} of {self._total:,} ({10 * tenths} %){self._rate(done)}")
+
+    def end(self) -> None:
+        self._write(f"{self._what}: {self._done:,} in {self._clock() - self._began:.1f} s{self._rate(self._done)}")
+
+    def say(self, line: str) -> None:
+        self._write(line)
+
+    def close(self) -> None:
+        pass
+
+    def _rate(self, done: int) -> str:
+        seconds = self._clock() - self._began
+        return f", {done / seconds:,.0f}/s" if seconds > 0.05 else ""

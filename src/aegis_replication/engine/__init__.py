@@ -1,0 +1,3 @@
+"""A whole node without I/O: events in, effects out. `aegis_replication.node` and
+`aegis_replication.simulation` host it.
+"""

@@ -1,0 +1,69 @@
+"""What does a node want done? Everything the engine asks of its host, as one batch of values,
+taken when the host is ready.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from aegis_replication.consensus.messages import Message
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import LogWrite, SnapshotMeta
+
+
+class SaveSnapshot(msgspec.Struct, frozen=True):
+    """Write these chunks, a consistent copy of the state at `meta`, to a snapshot;
+    answer SnapshotSaved or SnapshotFailed.
+    """
+
+    group: GroupId
+    meta: SnapshotMeta
+    chunks: Iterator[bytes]  # pulled at the host's pace; each pull is a bounded amount of work
+
+
+class ReadChunk(msgspec.Struct, frozen=True, gc=False):
+    """Read some of the newest snapshot for `target`; answer ChunkRead."""
+
+    group: GroupId
+    target: NodeId
+    meta: SnapshotMeta
+    offset: int
+
+
+class StoreChunk(msgspec.Struct, frozen=True):
+    """Take one chunk of a leader's snapshot; answer ChunkStored. Offset 0 starts over."""
+
+    group: GroupId
+    source: NodeId
+    meta: SnapshotMeta
+    offset: int
+    total_bytes: int
+    data: bytes
+
+
+class RoleChanged(msgspec.Struct, frozen=True, gc=False):
+    """A replica changed its role, term or leader: one log line, and something for observers."""
+
+    group: GroupId
+    term: int
+    role: str  # "follower", "pre-candidate", "candidate", "leader"
+    leader: NodeId | None
+    why: str
+
+
+class Effects(msgspec.Struct):
+    """One turn's worth. Messages may leave at once: none of them can break a promise. Writes want one flush for all."""
+
+    messages: list[tuple[NodeId, GroupId, Message]]
+    writes: list[LogWrite]
+    replies: list[tuple[int, bytes]]  # connection, packet
+    requests: list[SaveSnapshot | ReadChunk | StoreChunk]
+    changes: list[RoleChanged]
+
+    def __bool__(self) -> bool:
+        return bool(self.messages or self.writes or self.replies or self.requests or self.changes)
+
+
+def no_effects() -> Effects:
+    """An empty batch."""
+    return Effects([], [], [], [], [])

@@ -1,0 +1,148 @@
+"""A whole node, as a value that takes events and gives effects: finds the replica an event is for, and nothing more."""
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+from aegis_replication import wire
+from aegis_replication.engine.effects import Effects, no_effects
+from aegis_replication.engine.events import (
+    ChunkRead,
+    ChunkStored,
+    Event,
+    PeerLost,
+    PeerSeen,
+    Persisted,
+    Received,
+    Requested,
+    SnapshotFailed,
+    SnapshotSaved,
+    Ticked,
+)
+from aegis_replication.engine.recorder import Recorder
+from aegis_replication.engine.replica import GroupSpec, Replica, reply_error
+from aegis_replication.ids import GroupId, NodeId
+
+
+class ReplicationEngine:
+    """All replicas of one node. `handle` events as they come, then `take_effects` until there is nothing more to do."""
+
+    __slots__ = ("_dirty", "_effects", "_handlers", "addresses", "node", "now_ms", "recorder", "replicas", "strays")
+
+    def __init__(
+        self, *, node: NodeId, groups: Mapping[GroupId, GroupSpec], random: Random, now_ms: float, remember: int = 0
+    ) -> None:
+        self.node = node
+        self.now_ms = now_ms
+        self.addresses: dict[NodeId, str] = {}  # where each peer's clients connect
+        self.replicas = {
+            group: Replica(node, group, spec, random=random, now_ms=now_ms) for group, spec in sorted(groups.items())
+        }
+        for replica in self.replicas.values():
+            replica.addresses = self.addresses
+        self.recorder = Recorder(remember)
+        self.strays = 0  # events for groups that aren't here
+        self._effects = no_effects()
+        self._dirty: dict[GroupId, Replica] = dict(self.replicas)  # who may have something to say; in order
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Ticked: self._on_ticked,
+            Received: self._on_received,
+            Requested: self._on_requested,
+            Persisted: self._on_persisted,
+            PeerLost: self._on_peer_lost,
+            PeerSeen: self._on_peer_seen,
+            SnapshotSaved: self._on_snapshot_saved,
+            SnapshotFailed: self._on_snapshot_failed,
+            ChunkRead: self._on_chunk_read,
+            ChunkStored: self._on_chunk_stored,
+        }
+
+    @property
+    def deadline_ms(self) -> float:
+        """When Ticked must come at the latest."""
+        return min(replica.raft.deadline_ms for replica in self.replicas.values())
+
+    def handle(self, event: Event) -> None:
+        """Take one event. What it causes is in the next take_effects."""
+        if self.recorder.limit:
+            self.recorder.record(self.now_ms, event)
+        self._handlers[type(event)](event)
+
+    def take_effects(self) -> Effects:
+        """Everything to be done now; empty when there is nothing."""
+        effects = self._effects
+        self._effects = no_effects()
+        dirty = self._dirty
+        if dirty:
+            self._dirty = {}
+            for group, replica in dirty.items():
+                if replica.collect(effects):
+                    self._dirty[group] = replica
+        return effects
+
+    @property
+    def has_more(self) -> bool:
+        """Is there work left for another turn although no event comes?"""
+        return bool(self._dirty)
+
+    # --- one line per kind of event ---
+
+    def _replica(self, group: GroupId) -> Replica | None:
+        replica = self.replicas.get(group)
+        if replica is None:
+            self.strays += 1
+        else:
+            self._dirty[group] = replica
+        return replica
+
+    def _on_ticked(self, event: Ticked) -> None:
+        self.now_ms = event.now_ms
+        for group, replica in self.replicas.items():
+            replica.wall_ms = event.wall_ms
+            if event.now_ms >= replica.raft.deadline_ms:
+                self._dirty[group] = replica
+            replica.raft.tick(event.now_ms)
+
+    def _on_received(self, event: Received) -> None:
+        if replica := self._replica(event.group):
+            replica.on_message(event.source, event.message)
+
+    def _on_requested(self, event: Requested) -> None:
+        if replica := self._replica(event.group):
+            replica.on_request(event, self._effects)
+        else:
+            self._effects.replies.append(
+                reply_error(
+                    (event.connection, event.request), wire.INVALID, f"there is no group {event.group} on this node"
+                )
+            )
+
+    def _on_persisted(self, event: Persisted) -> None:
+        if replica := self._replica(event.group):
+            replica.on_persisted(event.number)
+
+    def _on_peer_lost(self, event: PeerLost) -> None:
+        self.addresses.pop(event.peer, None)
+        for group, replica in self.replicas.items():
+            replica.raft.on_peer_lost(event.peer)
+            self._dirty[group] = replica
+
+    def _on_peer_seen(self, event: PeerSeen) -> None:
+        if event.client_address:
+            self.addresses[event.peer] = event.client_address
+
+    def _on_snapshot_saved(self, event: SnapshotSaved) -> None:
+        if replica := self._replica(event.group):
+            replica.on_snapshot_saved(event)
+
+    def _on_snapshot_failed(self, event: SnapshotFailed) -> None:
+        if replica := self._replica(event.group):
+            replica.on_snapshot_failed()
+
+    def _on_chunk_read(self, event: ChunkRead) -> None:
+        if replica := self._replica(event.group):
+            replica.on_chunk_read(event, self._effects)
+
+    def _on_chunk_stored(self, event: ChunkStored) -> None:
+        if replica := self._replica(event.group):
+            replica.on_chunk_stored(event)

@@ -1,0 +1,401 @@
+"""One group on this node: its Raft, its machine, and the requests that wait for either."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Any
+
+import msgspec
+
+from aegis_replication import wire
+from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.consensus.configuration import Configuration
+from aegis_replication.consensus.messages import InstallSnapshot, Message
+from aegis_replication.consensus.node import Raft
+from aegis_replication.consensus.output import Output
+from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
+from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
+from aegis_replication.errors import InvalidArgument
+from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
+from aegis_replication.log import Entry, Kind, RecoveredGroup, SnapshotMeta
+from aegis_replication.state_machine.base import Failure, Machine
+
+_encode = msgspec.msgpack.Encoder().encode
+
+Caller = tuple[int, int]  # connection, request
+
+
+class ReplicaLimits(msgspec.Struct, frozen=True):
+    """How much may wait, and how much is done at once."""
+
+    frame_bytes: int = 1024 * 1024  # commands gathered into one entry, at the most (one larger command goes alone)
+    frame_commands: int = 4096
+    waiting_bytes: int = 64 * 1024 * 1024  # commands taken and not yet answered; beyond it: OVERLOADED
+    waiting_commands: int = 100_000
+    waiting_reads: int = 100_000
+    apply_commands: int = 2000  # applied in one turn; the rest in the next, so that heartbeats never wait long
+
+
+class GroupSpec(msgspec.Struct):
+    """What a replica starts from."""
+
+    config: RaftConfig
+    machine: Machine
+    recovered: RecoveredGroup
+    bootstrap: Configuration | None = None  # the first configuration, for a directory that holds nothing yet
+    snapshot_pieces: Iterable[bytes] | None = None  # the machine's state as of recovered.snapshot
+    limits: ReplicaLimits = ReplicaLimits()
+
+
+class Replica:
+    """A member of one group. Its host hands it events; `collect` gives back what is to be done."""
+
+    __slots__ = (
+        "_apply_queue",
+        "_commands",
+        "_callers",
+        "_ready_reads",
+        "_reads",
+        "_reads_waiting",
+        "_commands_bytes",
+        "_saving",
+        "_snapshot_bytes",
+        "_taken_bytes",
+        "_taken_commands",
+        "_unpersisted",
+        "_waiting",
+        "addresses",
+        "applied",
+        "commands_since_snapshot",
+        "bytes_since_snapshot",
+        "group",
+        "limits",
+        "machine",
+        "node",
+        "raft",
+        "snapshot",
+        "wall_ms",
+        "was_leader",
+    )
+
+    def __init__(self, node: NodeId, group: GroupId, spec: GroupSpec, *, random: Random, now_ms: float) -> None:
+        self.node, self.group, self.limits = node, group, spec.limits
+        self.machine = spec.machine
+        self.snapshot: SnapshotMeta | None = spec.recovered.snapshot
+        if self.snapshot is not None:
+            assert spec.snapshot_pieces is not None, (
+                f"group {group}: the state of snapshot {self.snapshot.id} is missing"
+            )
+            self.machine.restore(spec.snapshot_pieces)
+        # Highest entry whose effect the machine shows. Only rises. Invariant: snapshot <= applied <= committed.
+        self.applied: LogIndex = self.snapshot.index if self.snapshot else 0
+        self.raft = Raft(
+            node=node,
+            group=group,
+            config=spec.config,
+            recovered=spec.recovered,
+            bootstrap=spec.bootstrap,
+            random=random,
+            now_ms=now_ms,
+        )
+        self.was_leader = False
+        self.wall_ms = 0
+        self.addresses: dict[NodeId, str] = {}  # where each node's clients connect; shared by the engine's replicas
+        # Commands of this turn, not yet in an entry, and who waits for each.
+        self._commands: list[bytes] = []
+        self._callers: list[Caller] = []
+        self._commands_bytes = 0
+        # Commands in entries of this leadership that are not applied yet: index -> (term, callers, bytes).
+        self._waiting: dict[LogIndex, tuple[Term, list[Caller], int]] = {}
+        self._taken_bytes = 0  # of all of the above
+        self._taken_commands = 0
+        # Reads of this turn, reads behind a ticket, and confirmed reads that wait for an index to be applied.
+        self._reads: list[tuple[Caller, bytes]] = []
+        self._reads_waiting: dict[int, list[tuple[Caller, bytes]]] = {}
+        self._ready_reads: deque[tuple[LogIndex, list[tuple[Caller, bytes]]]] = deque()
+        # Committed entries not yet applied.
+        self._apply_queue: deque[Entry] = deque()
+        self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
+        self._saving: SnapshotMeta | None = None
+        self._snapshot_bytes = 0  # size of the last snapshot
+        self.commands_since_snapshot = sum(entry.count for entry in spec.recovered.entries)
+        self.bytes_since_snapshot = sum(len(entry.frame) for entry in spec.recovered.entries)
+
+    # --- events ---
+
+    def on_request(self, event: Requested, effects: Effects) -> None:
+        """A client's command or query: checked here, carried out by way of `collect`."""
+        caller = (event.connection, event.request)
+        if not self.raft.is_leader:
+            effects.replies.append(self._not_leader(caller))
+            return
+        try:
+            if event.kind == wire.COMMAND:
+                self._take_command(event.body, caller, effects)
+            else:
+                self._take_query(event.body, caller, effects)
+        except InvalidArgument as error:
+            effects.replies.append(reply_error(caller, wire.INVALID, str(error)))
+
+    def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
+        self.machine.check(body)
+        if (
+            self._taken_bytes + len(body) > self.limits.waiting_bytes and self._taken_bytes
+        ) or self._taken_commands >= self.limits.waiting_commands:
+            what = f"{self._taken_commands} commands of {self._taken_bytes:,} bytes wait already: send again later"
+            effects.replies.append(reply_error(caller, wire.OVERLOADED, what))
+            return
+        self._commands.append(body)
+        self._callers.append(caller)
+        self._commands_bytes += len(body)
+        self._taken_bytes += len(body)
+        self._taken_commands += 1
+
+    def _take_query(self, body: bytes, caller: Caller, effects: Effects) -> None:
+        if len(self._reads) >= self.limits.waiting_reads:
+            effects.replies.append(
+                reply_error(caller, wire.OVERLOADED, f"{len(self._reads)} reads wait already: send again later")
+            )
+            return
+        self._reads.append((caller, body))
+
+    def on_message(self, source: NodeId, message: Message) -> None:
+        """A peer's word: Raft decides (§5.1)."""
+        self.raft.step(source, message)
+
+    def on_persisted(self, number: int) -> None:
+        """Write `number` and all before it are on disk."""
+        self.raft.on_persisted(number)
+        if number == self._unpersisted:
+            self._unpersisted = 0
+
+    def on_snapshot_saved(self, event: SnapshotSaved) -> None:
+        """Our own snapshot is on disk: the log before it may go, except for a tail for followers a little behind."""
+        assert self._saving == event.meta, f"snapshot {event.meta.id} saved, {self._saving} was asked for"
+        self._saving = None
+        if self.snapshot is not None and self.snapshot.index >= event.meta.index:
+            return  # a leader's snapshot overtook ours
+        self.snapshot = event.meta
+        self._snapshot_bytes = event.size_bytes
+        self.raft.on_snapshot_saved(event.meta, self._first_of_tail(event.meta.index))
+
+    def on_snapshot_failed(self) -> None:
+        """Try again when as much has been applied once more."""
+        self._saving = None
+        self.commands_since_snapshot = self.bytes_since_snapshot = 0
+
+    def _first_of_tail(self, index: LogIndex) -> LogIndex:
+        """Where the log begins that is kept behind a snapshot at `index`: bounded in entries and bytes."""
+        log, config = self.raft.log, self.raft.config
+        first, size = index + 1, 0
+        while first > log.first and index + 1 - first < config.trailing_entries:
+            size += len(log.get(first - 1).frame)
+            if size > config.trailing_bytes:
+                break
+            first -= 1
+        return first
+
+    def on_chunk_read(self, event: ChunkRead, effects: Effects) -> None:
+        """Bytes of our snapshot for a follower; when that snapshot is gone, its successor from the start."""
+        if not self.raft.is_leader:
+            return
+        if event.data:
+            message = InstallSnapshot(self.raft.term, event.meta, event.offset, event.total_bytes, event.data)
+            effects.messages.append((event.target, self.group, message))
+        elif self.snapshot is not None and self.snapshot.id != event.meta.id:
+            effects.requests.append(ReadChunk(self.group, event.target, self.snapshot, 0))
+
+    def on_chunk_stored(self, event: ChunkStored) -> None:
+        """A chunk of a leader's snapshot was taken; with the last one the machine becomes that state."""
+        if not event.complete:
+            self.raft.on_snapshot_stored(event.source, event.snapshot, event.next_offset)
+            return
+        meta = event.meta
+        assert meta is not None, f"a complete snapshot {event.snapshot} without its head"
+        if not self.raft.on_snapshot_installed(event.source, meta):
+            return  # the log has got there by itself meanwhile
+        self.machine.restore(event.chunks)
+        self._apply_queue.clear()
+        self.applied = meta.index
+        self.snapshot = meta
+        self._snapshot_bytes = event.size_bytes
+        self.commands_since_snapshot = self.bytes_since_snapshot = 0
+
+    # --- what follows from them ---
+
+    def collect(self, effects: Effects) -> bool:
+        """Add all that is to be done now to `effects`; says whether there is more to do at once."""
+        if self.raft.is_leader:
+            if self._commands and not self._unpersisted:
+                self._propose()
+            if self._reads:
+                self._reads_waiting[self.raft.read()] = self._reads
+                self._reads = []
+        output = self.raft.take_output()
+        if output.changes:
+            self._on_changes(output, effects)
+        for target, message in output.messages:
+            effects.messages.append((target, self.group, message))
+        if output.write is not None:
+            effects.writes.append(output.write)
+            self._unpersisted = output.write.number
+        if output.snapshots or output.sent_chunks or output.chunks:
+            self._stream_snapshots(output, effects)
+        if output.committed:
+            self._apply_queue.extend(output.committed)
+        if self._apply_queue:
+            self._apply(effects)
+        for ticket, index in output.reads:
+            queries = self._reads_waiting.pop(ticket, None)
+            if queries:
+                self._ready_reads.append((index, queries))
+        while self._ready_reads and self._ready_reads[0][0] <= self.applied:
+            self._serve(self._ready_reads.popleft()[1], effects)
+        return bool(self._apply_queue) or (bool(self._commands) and not self._unpersisted)
+
+    def _propose(self) -> None:
+        """Gather waiting commands into entries: one batch, one frame, encoded once."""
+        limits = self.limits
+        while self._commands:
+            count = len(self._commands)
+            size = self._commands_bytes
+            if count > limits.frame_commands or (size > limits.frame_bytes and count > 1):
+                count, size = self._fit(limits)
+            commands, callers = self._commands[:count], self._callers[:count]
+            del self._commands[:count], self._callers[:count]
+            self._commands_bytes -= size
+            payload = self.machine.join(commands)
+            entry = self.raft.propose(Kind.COMMANDS, payload, count=count, stamp=self.wall_ms << 16)
+            self._waiting[entry.index] = (entry.term, callers, size)
+
+    def _fit(self, limits: ReplicaLimits) -> tuple[int, int]:
+        """How many of the waiting commands go into one frame, and their bytes; at least one."""
+        count = size = 0
+        for command in self._commands[: limits.frame_commands]:
+            if count and size + len(command) > limits.frame_bytes:
+                break
+            count += 1
+            size += len(command)
+        return count, size
+
+    def _apply(self, effects: Effects) -> None:
+        """Apply committed entries in order, a bounded number of commands a turn, and answer who waits for them."""
+        queue, budget = self._apply_queue, self.limits.apply_commands
+        while queue and budget > 0:
+            entry = queue.popleft()
+            assert entry.index == self.applied + 1, f"entry {entry.index} after applied {self.applied}"
+            waiting = self._waiting.pop(entry.index, None) if self._waiting else None
+            if entry.kind == Kind.COMMANDS:
+                budget -= entry.count
+                results = self.machine.apply(entry)
+                self.commands_since_snapshot += entry.count
+                if waiting is not None and waiting[0] == entry.term:
+                    _answer(waiting[1], results, effects.replies)
+            self.bytes_since_snapshot += len(entry.frame)
+            self.applied = entry.index
+            if waiting is not None:
+                self._taken_bytes -= waiting[2]
+                self._taken_commands -= len(waiting[1])
+                if waiting[0] != entry.term:
+                    effects.replies.extend(
+                        reply_error(caller, wire.DROPPED, "a later leader's entry took its place")
+                        for caller in waiting[1]
+                    )
+        if not queue and self._snapshot_due():
+            self._save_snapshot(effects)
+
+    def _snapshot_due(self) -> bool:
+        """Has enough come since the last snapshot, and is it worth writing the whole state again?
+
+        The second condition keeps the cost of snapshots below that of the log itself: a snapshot is never taken for
+        less
+        log than it is large, up to four times snapshot_log_bytes.
+        """
+        config = self.raft.config
+        if self._saving is not None:
+            return False
+        if (
+            self.commands_since_snapshot < config.snapshot_threshold
+            and self.bytes_since_snapshot < config.snapshot_log_bytes
+        ):
+            return False
+        return self.bytes_since_snapshot >= min(self._snapshot_bytes, 4 * config.snapshot_log_bytes)
+
+    def _save_snapshot(self, effects: Effects) -> None:
+        self._saving = self.raft.snapshot_meta()
+        assert self._saving.index == self.applied, f"a snapshot at {self._saving.id} of a state at {self.applied}"
+        self.commands_since_snapshot = self.bytes_since_snapshot = 0
+        effects.requests.append(SaveSnapshot(self.group, self._saving, self.machine.freeze()))
+
+    def _serve(self, queries: Sequence[tuple[Caller, bytes]], effects: Effects) -> None:
+        query = self.machine.query
+        for caller, body in queries:
+            try:
+                result = query(body)
+            except InvalidArgument as error:
+                effects.replies.append(reply_error(caller, wire.INVALID, str(error)))
+            else:
+                _answer((caller,), (result,), effects.replies)
+
+    def _stream_snapshots(self, output: Output, effects: Effects) -> None:
+        """Snapshots travel in chunks: to followers too far behind, and from a leader."""
+        for target in output.snapshots:
+            assert self.snapshot is not None, f"{target} needs a snapshot, there is none"
+            effects.requests.append(ReadChunk(self.group, target, self.snapshot, 0))
+        for source, reply in output.sent_chunks:
+            if self.snapshot is None:
+                continue
+            offset = reply.next_offset if reply.snapshot == self.snapshot.id else 0
+            effects.requests.append(ReadChunk(self.group, source, self.snapshot, offset))
+        for source, chunk in output.chunks:
+            effects.requests.append(
+                StoreChunk(self.group, source, chunk.meta, chunk.offset, chunk.total_bytes, chunk.data)
+            )
+
+    # --- leadership lost ---
+
+    def _on_changes(self, output: Output, effects: Effects) -> None:
+        for change in output.changes:
+            effects.changes.append(RoleChanged(self.group, change.term, change.role, change.leader, change.why))
+        if self.was_leader and not (
+            self.raft.is_leader and output.changes[-1].role == "leader" and len(output.changes) == 1
+        ):
+            self._give_up(effects)
+        self.was_leader = self.raft.is_leader
+
+    def _give_up(self, effects: Effects) -> None:
+        """No longer the leader: nobody may wait here for what another leader decides."""
+        replies = effects.replies
+        replies.extend(self._not_leader(caller) for caller in self._callers)
+        for _, callers, _ in self._waiting.values():
+            replies.extend(reply_error(caller, wire.UNKNOWN, "the leader lost its office first") for caller in callers)
+        reads = [*self._reads]
+        for queries in self._reads_waiting.values():
+            reads.extend(queries)
+        replies.extend(self._not_leader(caller) for caller, _ in reads)
+        self._commands, self._callers, self._reads = [], [], []
+        self._waiting, self._reads_waiting = {}, {}
+        self._commands_bytes = self._taken_bytes = self._taken_commands = 0
+
+    def _not_leader(self, caller: Caller) -> tuple[int, bytes]:
+        leader = self.raft.leader if self.raft.leader != self.node else None
+        address = self.addresses.get(leader) if leader is not None else None
+        return caller[0], wire.encode_reply(caller[1], wire.NOT_LEADER, _encode((leader, address)))
+
+
+def reply_error(caller: Caller, status: int, detail: Any) -> tuple[int, bytes]:
+    """Whose connection, and the packet that tells it why not."""
+    return caller[0], wire.encode_reply(caller[1], status, _encode(detail))
+
+
+def _answer(callers: Sequence[Caller], results: Sequence[Any], replies: list[tuple[int, bytes]]) -> None:
+    """One reply packet per caller; the loop that every acknowledged command passes."""
+    pack, encode = wire.REPLY_HEAD.pack, _encode
+    kind, ok = wire.REPLY, wire.OK
+    assert len(callers) == len(results), f"{len(results)} results for {len(callers)} commands"
+    for (connection, request), result in zip(callers, results, strict=True):
+        if type(result) is Failure:
+            replies.append((connection, wire.encode_reply(request, result.status, encode(result.detail))))
+            continue
+        body = encode(result)
+        replies.append((connection, pack(10 + len(body), kind, request, ok) + body))

@@ -1,0 +1,533 @@
+"""One node at work: the only place where the engine, a disk, a network and a clock meet."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
+from typing import Any, ClassVar
+
+import msgspec
+
+from aegis_replication import __version__, wire
+from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.consensus.configuration import Configuration
+from aegis_replication.engine.effects import Effects, ReadChunk, SaveSnapshot, StoreChunk
+from aegis_replication.engine.engine import ReplicationEngine
+from aegis_replication.engine.events import (
+    ChunkRead,
+    ChunkStored,
+    PeerLost,
+    PeerSeen,
+    Persisted,
+    Received,
+    Requested,
+    SnapshotFailed,
+    SnapshotSaved,
+    Ticked,
+)
+from aegis_replication.engine.replica import GroupSpec, Replica
+from aegis_replication.errors import DiskFailed, ProtocolError
+from aegis_replication.ids import DATA_GROUP as DATA_GROUP
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
+from aegis_replication.state_machine.base import Machine
+from aegis_replication.storage.base import Storage
+from aegis_replication.storage.flush import Flusher
+from aegis_replication.transport.base import ClientDoor, PeerTransport
+
+log = logging.getLogger("aegis.node")
+
+_SLICE_SECONDS = 0.005  # of client work in one turn, so that peers and ticks never wait long
+_GRANULARITY_SECONDS = 0.001  # a timer this much too early isn't armed again
+_CHUNK_BYTES = 256 * 1024
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node is started with, apart from its parts."""
+
+    config: RaftConfig
+    cluster: str = "aegis"
+    client_address: str = ""
+    remember_events: int = 0  # how many events the story of a broken invariant shows
+
+
+class Node:
+    """A node with its groups on one disk and one network, living on the running event loop.
+
+    `await start()`, then requests come by its client doors; `await stop()` leaves everything durable. `await
+    wait_failed()`
+    returns the reason when the node had to stop by itself: a failed disk, or a bug of ours.
+    """
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        *,
+        storage: Storage,
+        peers: PeerTransport,
+        doors: Sequence[ClientDoor],
+        machines: Mapping[GroupId, Machine],
+        random: Random | None = None,
+    ) -> None:
+        self.options = options
+        self.id: NodeId = options.config.node_id
+        self.storage = storage
+        self.peers = peers
+        self.doors = list(doors)
+        self._machines = dict(machines)
+        self._random = random or Random()
+        self.engine: ReplicationEngine
+        self._loop: asyncio.AbstractEventLoop
+        self._flusher: Flusher
+        self._from_peers: list[Received | PeerLost | PeerSeen] = []
+        self._from_clients: list[Requested] = []
+        self._wake_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._mark_timer: asyncio.TimerHandle | None = None
+        self._last_write = 0.0
+        self._marked = True
+        self._maintaining = False
+        self._flushing: list[LogWrite] = []  # written, not yet flushed, aside
+        self._unflushed: list[LogWrite] = []  # written while that flush runs
+        self._snapshot_tasks: set[asyncio.Task[None]] = set()
+        self._running = False
+        self._failed: asyncio.Future[BaseException]
+        self._started_at = 0.0
+        self._observers: list[Callable[[Any], None]] = []
+        self.protocol_errors = 0
+        self.slow_turns = 0  # turns that began later than half a heartbeat after they were due
+        self.turns = 0
+        self.elections = 0
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Recover from disk, listen, and take part. Raises StorageError or ConfigError before anything is changed."""
+        self._loop = asyncio.get_running_loop()
+        self._failed = self._loop.create_future()
+        self._flusher = Flusher(self.storage, stall_ms=self.options.config.election_timeout_min_ms)
+        self._started_at = time.monotonic()
+        recovered = self.storage.recover()
+        self.engine = ReplicationEngine(
+            node=self.id,
+            groups={
+                group: self._spec(group, machine, recovered.get(group)) for group, machine in self._machines.items()
+            },
+            random=self._random,
+            now_ms=self._now_ms(),
+            remember=self.options.remember_events,
+        )
+        self._running = True
+        await self.peers.start(self)
+        for position, door in enumerate(self.doors):
+            await door.start(_DoorHandler(self, position))
+        self._wake()
+
+    def _spec(self, group: GroupId, machine: Machine, found: RecoveredGroup | None) -> GroupSpec:
+        config = self.options.config
+        recovered = found or RecoveredGroup(HardState(), NOTHING, [])
+        pieces: Iterable[bytes] | None = None
+        if recovered.snapshot is not None:
+            pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
+        # Names only: were addresses among them, two spellings of one host would make two different first entries.
+        return GroupSpec(config, machine, recovered, bootstrap=Configuration(config.voters), snapshot_pieces=pieces)
+
+    async def stop(self) -> None:
+        """Stop taking part; everything acknowledged is on disk already."""
+        if not self._running:
+            return
+        self._running = False
+        for timer in (self._timer, self._mark_timer):
+            if timer is not None:
+                timer.cancel()
+        for task in [*self._snapshot_tasks]:
+            task.cancel()
+        await asyncio.gather(*self._snapshot_tasks, return_exceptions=True)
+        for door in self.doors:
+            await door.stop()
+        await self.peers.stop()
+        self._flusher.close()
+        self.storage.close()
+
+    async def wait_failed(self) -> BaseException:
+        """Why the node had to stop by itself; waits until it does."""
+        return await asyncio.shield(self._failed)
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing more is written, sent or acknowledged: the reason goes to the log and to whoever waits."""
+        if self._failed.done():
+            return
+        log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, DiskFailed))
+        for line in self.engine.recorder.story():
+            log.error("story %s", line)
+        self._failed.set_result(error)
+        self._loop.create_task(self.stop())
+
+    # --- what comes in ---
+
+    def on_peer_packet(self, source: NodeId, kind: int, body: bytes) -> None:
+        """A packet of a peer whose identity the transport has proved."""
+        try:
+            group, message = wire.decode_message(kind, body)
+        except ProtocolError as error:
+            self.protocol_errors += 1
+            if self.protocol_errors < 10 or self.protocol_errors % 1000 == 0:
+                log.warning(
+                    "node=%s peer=%s: dropped a packet: %s (%d so far)", self.id, source, error, self.protocol_errors
+                )
+            return
+        self._from_peers.append(Received(source, group, message))
+        self._wake()
+
+    def on_peer_up(self, hello: wire.Hello) -> None:
+        """A peer can be reached."""
+        self._from_peers.append(PeerSeen(hello.node, hello.client_address))
+        self._wake()
+
+    def on_peer_down(self, peer: NodeId) -> None:
+        """A peer's connection ended."""
+        self._from_peers.append(PeerLost(peer))
+        self._wake()
+
+    def on_requests(self, connection: int, requests: Sequence[wire.Request]) -> None:
+        """What one read brought from a client."""
+        for kind, group, request, body in requests:
+            if kind == wire.STATUS:
+                self._reply_all([(connection, wire.encode_reply(request, wire.OK, _encode(self.status())))])
+            else:
+                self._from_clients.append(Requested(connection, request, kind, group, body))
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._wake_scheduled:
+            self._wake_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _now_ms(self) -> float:
+        return time.monotonic() * 1000.0
+
+    # --- one turn ---
+
+    def _turn(self) -> None:
+        """Handle what has come, carry out what follows: peers and time first, then clients for a bounded while."""
+        self._wake_scheduled = False
+        if not self._running:
+            return
+        try:
+            self._take_turn()
+        except Exception as error:  # a failed disk, or an invariant of ours: either way this node is done
+            self._fail(error)
+
+    def _take_turn(self) -> None:
+        engine = self.engine
+        self.turns += 1
+        started = time.monotonic()
+        engine.handle(Ticked(started * 1000.0, time.time_ns() // 1_000_000))
+        handle = engine.handle
+        if self._from_peers:
+            events, self._from_peers = self._from_peers, []
+            for event in events:
+                handle(event)
+        if self._from_clients:
+            self._take_clients(started)
+        self._carry_out()
+        if self._from_clients or self._from_peers or engine.has_more:
+            self._wake()
+        self._arm(engine.deadline_ms / 1000.0)
+
+    def _take_clients(self, started: float) -> None:
+        """All that waits, or as much as fits a slice of time."""
+        requests, self._from_clients = self._from_clients, []
+        handle = self.engine.handle
+        until = started + _SLICE_SECONDS
+        for first in range(0, len(requests), 256):
+            for request in requests[first : first + 256]:
+                handle(request)
+            if time.monotonic() > until:
+                self._from_clients = requests[first + 256 :] + self._from_clients
+                return
+
+    def _carry_out(self) -> None:
+        """Messages first, then one flush for all groups, then what the flush allows; until nothing follows any more."""
+        engine = self.engine
+        for _ in range(4):
+            effects = engine.take_effects()
+            if not effects:
+                return
+            self._send(effects)
+            if effects.changes:
+                self._tell(effects)
+            if effects.replies:
+                self._reply_all(effects.replies)
+            for request in effects.requests:
+                self._requests[type(request)](self, request)
+            if effects.writes and not self._write(effects.writes):
+                return
+
+    def _send(self, effects: Effects) -> None:
+        send = self.peers.send
+        for target, group, message in effects.messages:
+            send(target, wire.encode_message(group, message), bulk=wire.is_bulk(message))
+
+    def _reply_all(self, replies: Sequence[tuple[int, bytes]]) -> None:
+        """One write per connection."""
+        doors, count = self.doors, len(self.doors)
+        if len(replies) == 1:
+            connection, packet = replies[0]
+            doors[connection % count].reply(connection // count, packet)
+            return
+        joined: dict[int, list[bytes]] = {}
+        for connection, packet in replies:
+            if connection in joined:
+                joined[connection].append(packet)
+            else:
+                joined[connection] = [packet]
+        for connection, packets in joined.items():
+            packet = packets[0] if len(packets) == 1 else b"".join(packets)
+            doors[connection % count].reply(connection // count, packet)
+
+    def _tell(self, effects: Effects) -> None:
+        for change in effects.changes:
+            if change.role == "candidate":
+                self.elections += 1
+            log.info(
+                "group=%d node=%s term=%d role=%s leader=%s: %s",
+                change.group,
+                self.id,
+                change.term,
+                change.role,
+                change.leader,
+                change.why,
+            )
+            for observer in self._observers:
+                observer(change)
+
+    def observe(self, observer: Callable[[Any], None]) -> None:
+        """Call `observer` with every RoleChanged from now on."""
+        self._observers.append(observer)
+
+    # --- the disk ---
+
+    def _write(self, writes: list[LogWrite]) -> bool:
+        """Write; True when they are on disk already, False when a flush aside will say so later."""
+        self._last_write = time.monotonic()
+        self._marked = False
+        self._maintain_soon()
+        if self._flusher.inline and not self._flushing:
+            self.storage.write(writes, durable=True)
+            self._flusher.measured((time.monotonic() - self._last_write) * 1000.0)
+            self._persisted(writes)
+            return True
+        self.storage.write(writes, durable=False)
+        self._unflushed.extend(writes)
+        if not self._flushing:
+            self._flush_aside()
+        return False
+
+    def _flush_aside(self) -> None:
+        self._flushing, self._unflushed = self._unflushed, []
+        self._flusher.start(self._loop, self._on_flushed)
+
+    def _on_flushed(self, error: DiskFailed | None) -> None:
+        if not self._running:
+            return
+        if error is not None:
+            self._fail(error)
+            return
+        flushed, self._flushing = self._flushing, []
+        self._persisted(flushed)
+        if self._unflushed:
+            self._flush_aside()
+        self._wake()
+
+    def _persisted(self, writes: Iterable[LogWrite]) -> None:
+        for write in writes:
+            self.engine.handle(Persisted(write.group, write.number))
+
+    def _maintain_soon(self) -> None:
+        if not self._maintaining:
+            self._maintaining = True
+            self._loop.call_soon(self._maintain)
+
+    def _maintain(self) -> None:
+        self._maintaining = False
+        if not self._running:
+            return
+        try:
+            if self.storage.maintain():
+                self._maintaining = True
+                self._loop.call_later(_GRANULARITY_SECONDS, self._maintain)
+        except Exception as error:
+            self._fail(error)
+
+    def _mark_when_quiet(self) -> None:
+        """One mark record once nothing was written for a heartbeat: it covers the last batch."""
+        if self._marked or self._flushing:
+            return
+        quiet = time.monotonic() - self._last_write
+        if quiet * 1000.0 >= self.options.config.heartbeat_interval_ms:
+            self.storage.mark()
+            self._marked = True
+
+    # --- time ---
+
+    def _arm(self, due: float) -> None:
+        """Wake up at `due` at the latest; a timer that is armed for earlier serves as well."""
+        if not self._marked:
+            due = min(due, self._last_write + self.options.config.heartbeat_interval_ms / 1000.0 + _GRANULARITY_SECONDS)
+        if self._timer is not None:
+            if self._timer_due <= due + _GRANULARITY_SECONDS:
+                return
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self._loop.call_later(max(due - time.monotonic(), 0.0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._running:
+            return
+        late_ms = (time.monotonic() - self._timer_due) * 1000.0
+        if late_ms > self.options.config.heartbeat_interval_ms / 2:
+            self.slow_turns += 1
+            log.warning(
+                "node=%s: the event loop was busy elsewhere for %.0f ms (%d times so far): elections may follow",
+                self.id,
+                late_ms,
+                self.slow_turns,
+            )
+        try:
+            self._mark_when_quiet()
+        except DiskFailed as error:
+            self._fail(error)
+            return
+        self._turn()
+
+    # --- snapshots ---
+
+    def _save_snapshot(self, request: SaveSnapshot) -> None:
+        task = self._loop.create_task(self._write_snapshot(request))
+        self._snapshot_tasks.add(task)
+        task.add_done_callback(self._snapshot_tasks.discard)
+
+    async def _write_snapshot(self, request: SaveSnapshot) -> None:
+        """Piece by piece between turns; only the last flush waits, and it does so off the loop."""
+        writer = self.storage.snapshots.create(request.group, request.meta)
+        try:
+            for piece in request.chunks:
+                writer.write(piece)
+                await asyncio.sleep(0)
+            size_bytes = await self._loop.run_in_executor(None, writer.finish)
+        except asyncio.CancelledError:
+            writer.abort()
+            raise
+        except Exception as error:  # a full disk must not take the node down: the log is still whole
+            log.error("node=%s group=%d: no snapshot at %s: %s", self.id, request.group, request.meta.id, error)
+            writer.abort()
+            self.engine.handle(SnapshotFailed(request.group))
+        else:
+            self.engine.handle(SnapshotSaved(request.group, request.meta, size_bytes))
+        self._wake()
+
+    def _read_chunk(self, request: ReadChunk) -> None:
+        data, total = self.storage.snapshots.read(request.group, request.meta.id, request.offset, _CHUNK_BYTES)
+        event = ChunkRead(request.group, request.target, request.meta, request.offset, total, data)
+        self.engine.handle(event)
+        self._wake()
+
+    def _store_chunk(self, request: StoreChunk) -> None:
+        snapshots = self.storage.snapshots
+        wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
+        complete = wanted == request.total_bytes
+        chunks = snapshots.chunks(request.group, request.meta.id) if complete else ()
+        self.engine.handle(
+            ChunkStored(
+                request.group,
+                request.source,
+                request.meta.id,
+                wanted,
+                complete=complete,
+                meta=request.meta,
+                chunks=chunks,
+                size_bytes=request.total_bytes,
+            )
+        )
+        self._wake()
+
+    _requests: ClassVar[dict[type, Callable[["Node", Any], None]]] = {
+        SaveSnapshot: _save_snapshot,
+        ReadChunk: _read_chunk,
+        StoreChunk: _store_chunk,
+    }
+
+    # --- what it shows ---
+
+    def replica(self, group: GroupId = DATA_GROUP) -> Replica:
+        """The replica of `group` on this node."""
+        return self.engine.replicas[group]
+
+    @property
+    def is_leader(self) -> bool:
+        """Does this node think that it leads the data group?"""
+        return self._running and self.replica().raft.is_leader
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who leads the data group, as far as this node knows."""
+        return self.replica().raft.leader
+
+    def status(self) -> dict[str, Any]:
+        """What an operator wants to see, as plain values."""
+        disk = self.storage.stats()
+        return {
+            "node": self.id,
+            "cluster": self.options.cluster,
+            "version": __version__,
+            "incarnation": f"{self.storage.identity.incarnation:016x}",
+            "uptime_s": round(time.monotonic() - self._started_at, 3),
+            "loop": type(self._loop).__module__.partition(".")[0],
+            "client_address": self.options.client_address,
+            "connected_peers": sorted(self.peers.connected()),
+            "addresses": dict(sorted(self.engine.addresses.items())),
+            "groups": {str(group): _group_status(replica) for group, replica in self.engine.replicas.items()},
+            "disk": msgspec.to_builtins(disk),
+            "turns": self.turns,
+            "slow_turns": self.slow_turns,
+            "elections": self.elections,
+            "protocol_errors": self.protocol_errors,
+        }
+
+
+def _group_status(replica: Replica) -> dict[str, Any]:
+    raft = replica.raft
+    return {
+        "role": raft.role,
+        "term": raft.term,
+        "leader": raft.leader,
+        "voters": list(raft.configuration.voters),
+        "last_index": raft.log.last_index,
+        "durable_index": raft.log.durable,
+        "committed_index": raft.log.committed,
+        "applied_index": replica.applied,
+        "snapshot_index": replica.snapshot.index if replica.snapshot else 0,
+        "log_bytes_in_memory": raft.log.held_bytes,
+        "log_entries_in_memory": len(raft.log),
+    }
+
+
+class _DoorHandler:
+    """Tells a node which of its doors a request came by, inside the connection's number."""
+
+    __slots__ = ("_count", "_node", "_position")
+
+    def __init__(self, node: Node, position: int) -> None:
+        self._node, self._position, self._count = node, position, len(node.doors)
+
+    def on_requests(self, connection: int, requests: Sequence[wire.Request]) -> None:
+        self._node.on_requests(connection * self._count + self._position, requests)
+
+    def on_client_gone(self, connection: int) -> None:
+        """Replies to it are dropped by the door."""

@@ -1,0 +1,132 @@
+"""What does a node need of its disk? The contract that directories, memory and the simulated disk all keep."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from aegis_replication.errors import DiskFailed
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import EntryId, LogWrite, RecoveredGroup, SnapshotMeta
+from aegis_replication.storage.flush_policy import FlushPolicy
+
+FORMAT_VERSION = 1
+"""Of everything in a data directory. Files of every version up to this one open; later ones are refused."""
+
+
+class Identity(msgspec.Struct, frozen=True, array_like=True):
+    """Whose directory this is; written once, before anything else, and never changed."""
+
+    cluster: str
+    node: NodeId
+    incarnation: int  # 64 random bits: a directory that was lost and made anew has another one
+    format_version: int = FORMAT_VERSION
+
+
+class StorageStats(msgspec.Struct, frozen=True):
+    """What a status shows of the disk."""
+
+    flushes: int
+    flush_p50_ms: float
+    flush_p99_ms: float
+    flush_mode: str  # "inline", "aside" (helper process) or "memory"
+    live_bytes: int  # log records still needed, and snapshots
+    allocated_bytes: int  # what the directory takes on disk
+    segments: int
+    filesystem: str
+
+
+class SnapshotWriter(Protocol):
+    """A snapshot being written under a temporary name."""
+
+    def write(self, chunk: bytes) -> None:
+        """Append one piece of the machine's state (a restore gets the same pieces back)."""
+
+    def finish(self) -> int:
+        """Flush, name and make durable; the size in bytes. Older snapshots of the group are deleted afterwards."""
+
+    def abort(self) -> None:
+        """Forget what was written."""
+
+
+class SnapshotStore(Protocol):
+    """Snapshots of all groups, the newest of each kept."""
+
+    def create(self, group: GroupId, meta: SnapshotMeta) -> SnapshotWriter:
+        """Begin a snapshot of one's own state."""
+
+    def newest(self, group: GroupId) -> SnapshotMeta | None:
+        """Which snapshot of the group is on disk, complete and named; verified by its head, not read whole."""
+
+    def chunks(self, group: GroupId, snapshot: EntryId) -> Iterable[bytes]:
+        """The machine's pieces of a snapshot, in order, verified as they are read (CorruptRecord when damaged)."""
+
+    def read(self, group: GroupId, snapshot: EntryId, offset: int, size: int) -> tuple[bytes, int]:
+        """Up to `size` raw bytes of the snapshot's file at `offset`, and the file's total size;
+        (b"", 0) when it is gone.
+        """
+
+    def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
+        """Take raw bytes of a peer's snapshot file into a temporary file; the offset wanted next.
+
+        Offset 0 starts over; any other gap keeps what is there. When the last byte is in, the whole is verified: a
+        damaged
+        one is deleted and 0 comes back; a good one is flushed, named, and `total_bytes` comes back.
+        """
+
+
+class Storage(Protocol):
+    """One node's disk. Not thread-safe: one owner."""
+
+    @property
+    def identity(self) -> Identity:
+        """Whose disk this is."""
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """The snapshots beside the log."""
+
+    @property
+    def flushes(self) -> FlushPolicy:
+        """Told of each flush by whoever has a clock."""
+
+    def recover(self) -> dict[GroupId, RecoveredGroup]:
+        """What the directory holds, once, before the first write. Raises CorruptRecord when part of it is damaged."""
+
+    def write(self, writes: Sequence[LogWrite], *, durable: bool) -> None:
+        """Write all of them; with `durable` they, and all before them, are on disk when it returns (one flush for all).
+
+        Raises DiskFailed, after which nothing more may be written or acknowledged.
+        """
+
+    def flush(self) -> None:
+        """Everything written so far is on disk when it returns. Raises DiskFailed likewise."""
+
+    def unflushed(self) -> tuple[Sequence[int], int]:
+        """File descriptors whose flush, by whomever, makes durable all written so far, and what to tell `flushed` then.
+
+        None: all is on disk already.
+        """
+
+    def flushed(self, position: int) -> None:
+        """The flush asked for with `position` has ended well."""
+
+    def fail(self, why: str) -> DiskFailed:
+        """A flush done elsewhere failed: nothing may be written or acknowledged any more. The error to raise."""
+
+    def mark(self) -> None:
+        """Write and flush one mark record, so that the last batch is covered by a later record (call when quiet).
+
+        Nothing happens when the last record is a mark already.
+        """
+
+    def maintain(self) -> bool:
+        """One bounded step of housekeeping (prepare the next segment, carry live records forward, recycle);
+        more to do?
+        """
+
+    def stats(self) -> StorageStats:
+        """For status."""
+
+    def close(self) -> None:
+        """Give the directory free."""

@@ -1,0 +1,365 @@
+"""How does a group's state survive without its log? Snapshot files: written aside, verified, named, one kept per group.
+
+`<group>-<term>-<index>.snap` is complete and durable; `.tmp` is being written, `.part` being received. A file says
+nothing of the node that wrote it, so that the same bytes can be sent to a peer. docs/data-files.md draws it.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from struct import Struct as Layout
+from typing import Final
+from zlib import crc32
+
+import msgspec
+
+from aegis_replication.errors import CorruptRecord, DiskFailed, IncompatibleVersion, LimitExceeded, StorageError
+from aegis_replication.ids import GroupId
+from aegis_replication.log import EntryId, SnapshotMeta
+from aegis_replication.storage.base import FORMAT_VERSION
+from aegis_replication.storage.files import Files, is_full
+
+PIECE_BYTES_MAX: Final = 256 * 1024 * 1024
+_MAGIC: Final = b"AEGISNAP"
+_HEAD = Layout("<8sHHII")  # magic, format version, 0, group, bytes of the meta
+_CHECKSUM = Layout("<I")
+_PIECE = Layout("<II")  # bytes, checksum; 0 bytes: the trailer begins here
+_TRAILER = Layout("<IIQQI")  # 0, 0, pieces, their bytes, checksum of head and piece heads; then the trailer's checksum
+_TRAILER_BYTES: Final = _TRAILER.size + _CHECKSUM.size
+_META_BYTES_MAX: Final = 16 * 1024 * 1024
+_SYNC_EVERY_BYTES: Final = 8 * 1024 * 1024  # so that the last flush is short
+_NAME = re.compile(r"(\d{1,10})-(\d{1,20})-(\d{1,20})\.(snap|tmp|part)")
+
+_encode_meta = msgspec.msgpack.Encoder().encode
+_META = msgspec.msgpack.Decoder(SnapshotMeta)
+
+
+def snapshot_name(group: GroupId, snapshot: EntryId, kind: str = "snap") -> str:
+    """The file's name; made of numbers only, so nothing that comes from a peer can lead elsewhere."""
+    return f"{group}-{snapshot.term}-{snapshot.index}.{kind}"
+
+
+def pack_head(group: GroupId, meta: SnapshotMeta) -> bytes:
+    """The beginning of a snapshot file."""
+    packed = _encode_meta(meta)
+    head = _HEAD.pack(_MAGIC, FORMAT_VERSION, 0, group, len(packed)) + packed
+    return head + _CHECKSUM.pack(crc32(head))
+
+
+class SnapshotReader:
+    """A snapshot file, its head verified; `pieces` verifies the rest while it gives it out."""
+
+    def __init__(self, files: Files, path: str) -> None:
+        """Raises CorruptRecord for a damaged head or a missing trailer, IncompatibleVersion for a later format."""
+        self._files, self.path = files, path
+        self._handle = files.open(path, "read")
+        try:
+            self.size = files.size(self._handle)
+            self.group, self.meta, self._head = self._read_head()
+            self.piece_count, self.piece_bytes, self._whole = self._read_trailer()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_head(self) -> tuple[GroupId, SnapshotMeta, bytes]:
+        fixed = self._files.pread(self._handle, _HEAD.size, 0)
+        if len(fixed) < _HEAD.size or not fixed.startswith(_MAGIC):
+            raise CorruptRecord(self.path, 0, f"a snapshot beginning with {_MAGIC!r}", f"{fixed[:8]!r}")
+        _, version, _, group, meta_bytes = _HEAD.unpack(fixed)
+        if version > FORMAT_VERSION:
+            raise IncompatibleVersion(
+                f"{self.path} has format {version}, this program knows 1 to {FORMAT_VERSION}: upgrade it"
+            )
+        rest = self._files.pread(self._handle, min(meta_bytes, _META_BYTES_MAX) + _CHECKSUM.size, _HEAD.size)
+        head, stored = fixed + rest[: -_CHECKSUM.size], rest[-_CHECKSUM.size :]
+        if len(head) != _HEAD.size + meta_bytes or _CHECKSUM.pack(crc32(head)) != stored:
+            raise CorruptRecord(self.path, 0, "a head with a right checksum", f"checksum {crc32(head):08x}")
+        return group, _META.decode(rest[: -_CHECKSUM.size]), head + stored
+
+    def _read_trailer(self) -> tuple[int, int, int]:
+        start = self.size - _TRAILER_BYTES
+        data = self._files.pread(self._handle, _TRAILER_BYTES, start) if start >= len(self._head) else b""
+        if len(data) < _TRAILER_BYTES or _CHECKSUM.pack(crc32(data[: _TRAILER.size])) != data[_TRAILER.size :]:
+            raise CorruptRecord(self.path, max(start, 0), "a trailer with a right checksum", f"{len(data)} bytes, none")
+        _, _, count, piece_bytes, whole = _TRAILER.unpack_from(data)
+        if len(self._head) + count * _PIECE.size + piece_bytes != start:
+            raise CorruptRecord(self.path, start, f"{count} pieces of {piece_bytes} bytes", f"{self.size} bytes in all")
+        return count, piece_bytes, whole
+
+    def pieces(self) -> Iterator[bytes]:
+        """The pieces in order, each verified; after the last one the whole is. Raises CorruptRecord where it is not."""
+        offset, whole, count = len(self._head), crc32(self._head), 0
+        end = self.size - _TRAILER_BYTES
+        while offset < end:
+            head = self._files.pread(self._handle, _PIECE.size, offset)
+            size, checksum = _PIECE.unpack(head)
+            if not 0 < size <= min(end - offset - _PIECE.size, PIECE_BYTES_MAX):
+                raise CorruptRecord(self.path, offset, f"piece {count} of {self.piece_count}", f"one of {size} bytes")
+            piece = self._files.pread(self._handle, size, offset + _PIECE.size)
+            if crc32(piece) != checksum:
+                raise CorruptRecord(
+                    self.path, offset, f"piece {count} with checksum {checksum:08x}", f"{crc32(piece):08x}"
+                )
+            whole = crc32(head, whole)
+            offset, count = offset + _PIECE.size + size, count + 1
+            yield piece
+        if (count, whole) != (self.piece_count, self._whole):
+            raise CorruptRecord(
+                self.path, end, f"{self.piece_count} pieces, {self._whole:08x}", f"{count}, {whole:08x}"
+            )
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._handle >= 0:
+            self._files.close(self._handle)
+            self._handle = -1
+
+
+class _Appending:
+    """A file that only grows, flushed now and then, named at the end."""
+
+    __slots__ = ("_files", "_synced", "handle", "path", "size")
+
+    def __init__(self, files: Files, path: str) -> None:
+        self._files, self.path = files, path
+        with contextlib.suppress(FileNotFoundError):
+            files.unlink(path)
+        self.handle = files.open(path, "create")
+        self.size = self._synced = 0
+
+    def append(self, buffers: list[bytes]) -> None:
+        self._files.pwritev(self.handle, buffers, self.size)
+        self.size += sum(map(len, buffers))
+        if self.size - self._synced >= _SYNC_EVERY_BYTES:
+            self.sync()
+
+    def sync(self) -> None:
+        self._files.sync(self.handle)
+        self._synced = self.size
+
+    def close(self) -> None:
+        if self.handle >= 0:
+            self._files.close(self.handle)
+            self.handle = -1
+
+    def drop(self) -> None:
+        self.close()
+        with contextlib.suppress(OSError):  # it goes at the next start then
+            self._files.unlink(self.path)
+
+
+class FileSnapshotWriter:
+    """A snapshot of one's own state; `finish` may be called in another thread."""
+
+    __slots__ = ("_bytes", "_file", "_group", "_meta", "_pieces", "_store", "_whole")
+
+    def __init__(self, store: "FileSnapshots", group: GroupId, meta: SnapshotMeta, file: _Appending) -> None:
+        self._store, self._group, self._meta, self._file = store, group, meta, file
+        head = pack_head(group, meta)
+        self._file.append([head])
+        self._whole, self._pieces, self._bytes = crc32(head), 0, 0
+
+    def write(self, chunk: bytes) -> None:
+        """Append one piece; raises DiskFailed when there is no room: abort it then, the log is still whole."""
+        if not chunk:
+            return
+        if len(chunk) > PIECE_BYTES_MAX:
+            raise LimitExceeded("a piece of a snapshot", len(chunk), PIECE_BYTES_MAX)
+        head = _PIECE.pack(len(chunk), crc32(chunk))
+        self._whole = crc32(head, self._whole)
+        self._pieces += 1
+        self._bytes += len(chunk)
+        with writing_snapshot(self._file.path):
+            self._file.append([head, chunk])
+
+    def finish(self) -> int:
+        """Flush, name and make durable; the size in bytes."""
+        trailer = _TRAILER.pack(0, 0, self._pieces, self._bytes, self._whole)
+        with writing_snapshot(self._file.path):
+            self._file.append([trailer, _CHECKSUM.pack(crc32(trailer))])
+            self._store.publish(self._group, self._meta, self._file)
+        return self._file.size
+
+    def abort(self) -> None:
+        """Forget what was written."""
+        self._file.drop()
+
+
+class _Receiving:
+    """A peer's snapshot, coming in."""
+
+    __slots__ = ("file", "meta", "total_bytes")
+
+    def __init__(self, file: _Appending, meta: SnapshotMeta, total_bytes: int) -> None:
+        self.file, self.meta, self.total_bytes = file, meta, total_bytes
+
+
+class FileSnapshots:
+    """The snapshots of all groups of one node, in one directory."""
+
+    def __init__(self, files: Files, path: str) -> None:
+        self._files, self.path = files, path
+        self._newest: dict[GroupId, SnapshotMeta] = {}
+        self._sizes: dict[GroupId, int] = {}
+        self._receiving: dict[GroupId, _Receiving] = {}
+
+    def find(self) -> dict[GroupId, SnapshotMeta]:
+        """The newest snapshot of each group; changes nothing.
+
+        Raises CorruptRecord when a newest one is damaged: the log no longer reaches back behind it.
+        """
+        for group, ids in sorted(self._named().items()):
+            newest = max(ids, key=lambda id_: (id_.index, id_.term))
+            reader = SnapshotReader(self._files, self._path(group, newest))
+            reader.close()
+            if (reader.group, reader.meta.id) != (group, newest):
+                raise CorruptRecord(reader.path, 0, "the snapshot that the name says", f"{reader.meta.id}")
+            self._newest[group], self._sizes[group] = reader.meta, reader.size
+        return dict(self._newest)
+
+    def _named(self) -> dict[GroupId, list[EntryId]]:
+        found: dict[GroupId, list[EntryId]] = {}
+        for name in self._files.list(self.path):
+            match = _NAME.fullmatch(name)
+            if match is not None and match[4] == "snap":
+                found.setdefault(int(match[1]), []).append(EntryId(int(match[2]), int(match[3])))
+        return found
+
+    def tidy(self) -> None:
+        """After `find`: names that were seen are durable, and what a crash left behind is gone."""
+        self._files.sync_directory(self.path)
+        for name in self._files.list(self.path):
+            match = _NAME.fullmatch(name)
+            if match is not None and match[4] != "snap":
+                self._files.unlink(f"{self.path}/{name}")
+        for group, ids in sorted(self._named().items()):
+            self._drop_older(group, ids)
+
+    def _path(self, group: GroupId, snapshot: EntryId, kind: str = "snap") -> str:
+        return f"{self.path}/{snapshot_name(group, snapshot, kind)}"
+
+    def _drop_older(self, group: GroupId, snapshots: list[EntryId]) -> None:
+        for snapshot in snapshots:
+            if snapshot != self._newest[group].id:
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.unlink(self._path(group, snapshot))
+
+    @property
+    def total_bytes(self) -> int:
+        """What the named snapshots take."""
+        return sum(self._sizes.values())
+
+    # --- one's own ---
+
+    def create(self, group: GroupId, meta: SnapshotMeta) -> FileSnapshotWriter:
+        """Begin a snapshot of one's own state."""
+        path = self._path(group, meta.id, "tmp")
+        with writing_snapshot(path):
+            return FileSnapshotWriter(self, group, meta, _Appending(self._files, path))
+
+    def publish(self, group: GroupId, meta: SnapshotMeta, file: _Appending) -> None:
+        """A complete file: flush, name, flush the name; only then do older ones go."""
+        file.sync()
+        file.close()
+        self._files.rename(file.path, self._path(group, meta.id))
+        self._files.sync_directory(self.path)
+        before = self._newest.get(group)
+        if before is not None and before.index > meta.index:
+            self._drop_older(group, [meta.id])
+            return
+        self._newest[group], self._sizes[group] = meta, file.size
+        if before is not None:
+            self._drop_older(group, [before.id])
+
+    def newest(self, group: GroupId) -> SnapshotMeta | None:
+        """Which snapshot of the group is on disk, complete and named."""
+        return self._newest.get(group)
+
+    def chunks(self, group: GroupId, snapshot: EntryId) -> Iterator[bytes]:
+        """The machine's pieces of a snapshot, verified as they are read. Raises CorruptRecord when damaged."""
+        path = self._path(group, snapshot)
+        try:
+            reader = SnapshotReader(self._files, path)
+        except FileNotFoundError:
+            raise StorageError(f"{path}: no such snapshot: a newer one has taken its place") from None
+        try:
+            yield from reader.pieces()
+        finally:
+            reader.close()
+
+    # --- to and from peers ---
+
+    def read(self, group: GroupId, snapshot: EntryId, offset: int, size: int) -> tuple[bytes, int]:
+        """Up to `size` raw bytes of the file at `offset`, and its total size; (b"", 0) when it is gone."""
+        try:
+            handle = self._files.open(self._path(group, snapshot), "read")
+        except FileNotFoundError:
+            return b"", 0
+        try:
+            return self._files.pread(handle, size, offset), self._files.size(handle)
+        except OSError as error:
+            raise DiskFailed(f"{self._path(group, snapshot)}: can't be read: {error}") from error
+        finally:
+            self._files.close(handle)
+
+    def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
+        """Take raw bytes of a peer's file; the offset wanted next, `total_bytes` when the whole is verified and named.
+
+        Offset 0 starts over, any other gap keeps what is there; 0 comes back for a damaged or unknown one.
+        """
+        coming = self._receiving.get(group)
+        with writing_snapshot(self._path(group, meta.id, "part")):
+            if offset == 0:
+                self._give_up(group)
+                file = _Appending(self._files, self._path(group, meta.id, "part"))
+                coming = self._receiving[group] = _Receiving(file, meta, total_bytes)
+            elif coming is None or coming.meta != meta or coming.total_bytes != total_bytes:
+                return 0
+            file = coming.file
+            if offset != file.size or offset + len(data) > total_bytes:
+                return file.size
+            if data:
+                file.append([data])
+            if file.size < total_bytes:
+                return file.size
+            del self._receiving[group]
+            if not self._is_whole(group, meta, file):
+                file.drop()
+                return 0
+            self.publish(group, meta, file)
+            return total_bytes
+
+    def _is_whole(self, group: GroupId, meta: SnapshotMeta, file: _Appending) -> bool:
+        try:
+            reader = SnapshotReader(self._files, file.path)
+        except (CorruptRecord, IncompatibleVersion, msgspec.MsgspecError):
+            return False
+        try:
+            for _ in reader.pieces():
+                pass
+            return reader.group == group and reader.meta == meta
+        except CorruptRecord:
+            return False
+        finally:
+            reader.close()
+
+    def _give_up(self, group: GroupId) -> None:
+        coming = self._receiving.pop(group, None)
+        if coming is not None:
+            coming.file.drop()
+
+    def close(self) -> None:
+        """Close what is half received; it goes at the next start."""
+        for coming in self._receiving.values():
+            coming.file.close()
+        self._receiving.clear()
+
+
+@contextlib.contextmanager
+def writing_snapshot(path: str) -> Iterator[None]:
+    """Errors of the disk as DiskFailed. What is unnamed is worth nothing yet, so nothing is lost by them."""
+    try:
+        yield
+    except OSError as error:
+        full = " The disk is full: make room." if is_full(error) else ""
+        raise DiskFailed(f"{path}: the snapshot can't be written: {error}.{full}") from error

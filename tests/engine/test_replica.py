@@ -1,0 +1,289 @@
+"""Does a replica answer what it must, when it may, and never more than that?"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from aegis_replication import wire
+from aegis_replication.engine.events import Requested
+from aegis_replication.engine.replica import ReplicaLimits
+from aegis_replication.log import Kind
+from aegis_replication.state_machine import commands
+
+sys.path.insert(0, str(Path(__file__).parent))
+from engines import Engines  # noqa: E402 - the helper beside this file
+
+
+@pytest.fixture
+def cluster() -> Engines:
+    engines = Engines()
+    engines.elect()
+    return engines
+
+
+def commands_in(cluster: Engines, name: str) -> list[int]:
+    log = cluster.replica(name).raft.log
+    entries = log.slice(log.first, log.last_index + 1)
+    return [entry.count for entry in entries if entry.kind == Kind.COMMANDS]
+
+
+def test_a_write_is_answered_with_its_version_and_held_by_all(cluster: Engines) -> None:
+    request = cluster.put(cluster.leader, b"k", b"v")
+
+    cluster.run()
+    cluster.pass_time(100)
+
+    assert cluster.answer(request) == (wire.OK, 1)
+    assert len({cluster.replica(name).machine.digest() for name in cluster.names}) == 1
+    assert {cluster.replica(name).applied for name in cluster.names} == {cluster.replica("n1").raft.log.last_index}
+
+
+def test_a_write_is_not_answered_before_a_majority_of_disks_has_it(cluster: Engines) -> None:
+    leader = cluster.leader
+    followers = [name for name in cluster.names if name != leader]
+    for name in followers:
+        cluster.held[name] = []
+
+    request = cluster.put(leader, b"k", b"v")
+    cluster.run()
+    answered_before = cluster.is_answered(request)
+    cluster.finish_writes(followers[0])
+
+    assert not answered_before
+    assert cluster.answer(request) == (wire.OK, 1)
+
+
+def test_the_leaders_own_disk_is_one_of_the_majority_only_when_it_has_finished(cluster: Engines) -> None:
+    leader = cluster.leader
+    late = next(name for name in cluster.names if name != leader)
+    cluster.held[leader], cluster.held[late] = [], []
+
+    request = cluster.put(leader, b"k", b"v")
+    cluster.run()
+    answered_before = cluster.is_answered(request)
+    cluster.finish_writes(leader)
+
+    assert not answered_before
+    assert cluster.answer(request) == (wire.OK, 1)
+
+
+def test_commands_of_one_turn_are_one_entry(cluster: Engines) -> None:
+    leader = cluster.leader
+
+    requests = [cluster.put(leader, b"k%d" % i, b"v") for i in range(50)]
+    cluster.run()
+
+    assert commands_in(cluster, leader) == [50]
+    assert [cluster.answer(request) for request in requests] == [(wire.OK, version) for version in range(1, 51)]
+
+
+def test_commands_gather_while_the_leaders_disk_is_busy(cluster: Engines) -> None:
+    leader = cluster.leader
+    cluster.held[leader] = []
+
+    cluster.put(leader, b"a", b"1")
+    cluster.run()
+    later = [cluster.put(leader, b"b%d" % i, b"1") for i in range(10)]
+    cluster.run()
+    entries_before = commands_in(cluster, leader)
+    cluster.finish_writes(leader)
+
+    assert entries_before == [1]
+    assert commands_in(cluster, leader) == [1, 10]
+    assert all(cluster.answer(request)[0] == wire.OK for request in later)
+
+
+def test_a_frame_is_bounded_in_bytes_and_commands() -> None:
+    cluster = Engines(limits=ReplicaLimits(frame_bytes=1000, frame_commands=20))
+    leader = cluster.elect()
+
+    large = [cluster.put(leader, b"l%d" % i, b"x" * 400) for i in range(5)]
+    huge = cluster.put(leader, b"h", b"x" * 5000)
+    small = [cluster.put(leader, b"s%d" % i, b"") for i in range(30)]
+    cluster.run()
+
+    assert commands_in(cluster, leader) == [2, 2, 1, 1, 20, 10]
+    assert all(cluster.answer(request)[0] == wire.OK for request in [*large, huge, *small])
+
+
+def test_a_follower_names_the_leader_and_its_address(cluster: Engines) -> None:
+    leader = cluster.leader
+    follower = next(name for name in cluster.names if name != leader)
+
+    write, read = cluster.put(follower, b"k", b"v"), cluster.get(follower, b"k")
+    cluster.run()
+
+    assert cluster.answer(write) == (wire.NOT_LEADER, [leader, f"{leader}:7480"])
+    assert cluster.answer(read) == (wire.NOT_LEADER, [leader, f"{leader}:7480"])
+
+
+def test_a_malformed_command_is_refused_and_its_neighbours_are_not(cluster: Engines) -> None:
+    leader = cluster.leader
+
+    good = cluster.put(leader, b"a", b"1")
+    bad = [cluster.ask(leader, body) for body in (b"", b"\xc1", b"\x93\x00\x00\x00", b"\x94\xc4\x00\x01\x01\x91\x63")]
+    also_good = cluster.put(leader, b"b", b"1")
+    cluster.run()
+
+    assert [cluster.answer(request)[0] for request in bad] == [wire.INVALID] * 4
+    assert [cluster.answer(request) for request in (good, also_good)] == [(wire.OK, 1), (wire.OK, 2)]
+    assert commands_in(cluster, leader) == [2]
+
+
+def test_a_malformed_query_is_refused(cluster: Engines) -> None:
+    request = cluster.ask(cluster.leader, b"\xc1", kind=wire.QUERY)
+
+    cluster.run()
+
+    assert cluster.answer(request)[0] == wire.INVALID
+
+
+def test_a_request_for_a_group_that_is_not_here_is_refused(cluster: Engines) -> None:
+    cluster.tell("n1", Requested(7, 99, wire.COMMAND, 42, b""))
+
+    cluster.run()
+
+    status, text = cluster.answer(99)
+    assert status == wire.INVALID
+    assert "group 42" in text
+
+
+def test_too_much_waiting_is_refused_and_room_comes_back() -> None:
+    cluster = Engines(limits=ReplicaLimits(waiting_commands=3))
+    leader = cluster.elect()
+
+    requests = [cluster.put(leader, b"k", b"v") for _ in range(5)]
+    cluster.run()
+    after = cluster.put(leader, b"k", b"v")
+    cluster.run()
+
+    assert [cluster.answer(request)[0] for request in requests] == [wire.OK] * 3 + [wire.OVERLOADED] * 2
+    assert cluster.answer(after) == (wire.OK, 4)
+
+
+def test_too_many_bytes_waiting_are_refused_but_one_large_command_is_not() -> None:
+    cluster = Engines(limits=ReplicaLimits(waiting_bytes=1000))
+    leader = cluster.elect()
+
+    first, second = cluster.put(leader, b"k", b"x" * 2000), cluster.put(leader, b"k", b"x")
+    cluster.run()
+
+    assert cluster.answer(first)[0] == wire.OK
+    assert cluster.answer(second)[0] == wire.OVERLOADED
+
+
+def test_a_read_sees_the_writes_before_it(cluster: Engines) -> None:
+    leader = cluster.leader
+    cluster.put(leader, b"k", b"old")
+    cluster.run()
+
+    read = cluster.get(leader, b"k")
+    cluster.run()
+
+    assert cluster.answer(read) == (wire.OK, [b"old", 1])
+
+
+def test_a_read_is_not_answered_without_a_majority(cluster: Engines) -> None:
+    leader = cluster.leader
+    cluster.cut = {name for name in cluster.names if name != leader}
+
+    read = cluster.get(leader, b"k")
+    cluster.run()
+    answered_before = cluster.is_answered(read)
+    cluster.pass_time(400)  # it hears no majority and steps down
+
+    assert not answered_before
+    assert cluster.answer(read)[0] == wire.NOT_LEADER
+
+
+def test_a_deposed_leader_says_that_it_does_not_know(cluster: Engines) -> None:
+    old = cluster.leader
+    cluster.cut = {old}
+
+    waiting = cluster.put(old, b"k", b"lost")
+    cluster.run()
+    new = cluster.elect()
+    cluster.pass_time(200)
+    cluster.cut = set()
+    cluster.pass_time(300)
+
+    assert cluster.answer(waiting)[0] == wire.UNKNOWN
+    assert new != old
+    assert len({cluster.replica(name).machine.digest() for name in cluster.names}) == 1
+
+
+def test_a_long_backlog_is_applied_in_slices() -> None:
+    cluster = Engines(limits=ReplicaLimits(apply_commands=10, frame_commands=10))
+    leader = cluster.elect()
+    follower = next(name for name in cluster.names if name != leader)
+    cluster.cut = {follower}
+    for i in range(100):
+        cluster.put(leader, b"%d" % i, b"v")
+    cluster.run()
+
+    cluster.cut = set()
+    turns = 0
+    while cluster.replica(follower).applied < cluster.replica(leader).applied:
+        cluster.pass_time(10)
+        turns += 1
+
+    assert cluster.replica(follower).machine.digest() == cluster.replica(leader).machine.digest()
+
+
+def test_a_snapshot_is_taken_after_enough_commands_and_the_log_is_cut() -> None:
+    cluster = Engines(snapshot_threshold=20, trailing_entries=2)
+    leader = cluster.elect()
+
+    for _ in range(30):
+        cluster.put(leader, b"k", b"v")
+        cluster.run()
+
+    replica = cluster.replica(leader)
+    assert replica.snapshot is not None
+    assert len(replica.raft.log) < 20
+    assert any(write.snapshot == replica.snapshot for name, write in cluster.writes if name == leader)
+
+
+def test_a_snapshot_is_not_taken_for_less_log_than_it_is_large() -> None:
+    cluster = Engines(snapshot_threshold=5)
+    leader = cluster.elect()
+    for i in range(5):
+        cluster.put(leader, b"large%d" % i, b"x" * 20_000)
+    cluster.run()
+    first = cluster.replica(leader).snapshot
+
+    for _ in range(30):
+        cluster.put(leader, b"small", b"v")
+        cluster.run()
+
+    assert first is not None
+    assert cluster.replica(leader).snapshot == first
+
+
+def test_a_follower_behind_the_log_gets_the_snapshot() -> None:
+    cluster = Engines(snapshot_threshold=20, trailing_entries=0)
+    leader = cluster.elect()
+    late = next(name for name in cluster.names if name != leader)
+    cluster.cut = {late}
+    session = b"s" * 16
+    cluster.ask(leader, commands.encode_open(session))
+    for i in range(60):
+        cluster.ask(leader, commands.encode_command(session, i + 1, i + 1, commands.Put(b"%d" % i, b"x" * 100)))
+        cluster.run()
+
+    cluster.cut = set()
+    cluster.pass_time(1000)
+
+    assert cluster.replica(late).applied == cluster.replica(leader).applied
+    assert cluster.replica(late).machine.digest() == cluster.replica(leader).machine.digest()
+    assert any(type(message).__name__ == "InstallSnapshot" for _, target, message in cluster.messages if target == late)
+
+
+def test_the_story_shows_the_last_events(cluster: Engines) -> None:
+    cluster.put(cluster.leader, b"k", b"v")
+
+    story = cluster.engines[cluster.leader].recorder.story()
+
+    assert len(story) <= 100
+    assert "Requested" in story[-1]
