@@ -252,9 +252,8 @@ def _print_balance(stats: PlacementStats) -> None:
 
 def _print_movement(moved: MovementPlan) -> None:
     how = "exact" if moved.exact else f"estimated from {moved.sample_count:,} positions"
-    print(
-        f"\nto copy: {moved.moved_fraction:.2%} of all replicas, at least {moved.ideal_fraction:.2%} in any algorithm ({how})"
-    )
+    print(f"\nto copy: {moved.moved_fraction:.2%} of all replicas ({how})")
+    print(f"the least possible: {moved.ideal_fraction:.2%}")
     rows = [
         {"from": move.source, "to": move.target, "part": f"{move.fraction:.2%}"} for move in moved.moves[:MOVES_SHOWN]
     ]

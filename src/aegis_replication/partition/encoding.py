@@ -6,7 +6,7 @@ from uuid import UUID
 
 from aegis_replication.errors import CorruptKey, UnorderableKey
 
-KeyValue: TypeAlias = "str | int | bytes | UUID | datetime | tuple[KeyValue, ...]"
+KeyValue: TypeAlias = str | int | bytes | UUID | datetime | tuple["KeyValue", ...]
 """What a key may hold. Values of different kinds sort by kind: bytes, text, composites, numbers, UUIDs, times."""
 
 # Tags of the published encoding; times use the first of its tags for users.
@@ -64,6 +64,12 @@ def after_prefix(prefix: bytes) -> bytes | None:
     """The least bytes greater than all that begin with `prefix`; None if there is no such thing."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
+
+
+def after_composite_prefix(prefix: bytes) -> bytes:
+    """The least bytes greater than those of all composites that begin with the values in `prefix`, and of no other."""
+    # What may follow is a tag or the end, all below 0xff; 0xff would make the last value's end an escaped zero.
+    return prefix + b"\xff"
 
 
 def _encode(value: object, depth: int) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aegis_replication.errors import NoPartition, UnorderableKey
-from aegis_replication.partition.encoding import KeyValue, after_prefix, encode_all
+from aegis_replication.partition.encoding import KeyValue, after_composite_prefix, after_prefix, encode_all
 from aegis_replication.partition.key import KeyExtractor, PartitionKey, as_key
 from aegis_replication.partition.ranges import PartitionRange
 
@@ -106,7 +106,7 @@ class Strategy:
         if not values:
             raise UnorderableKey("scan_prefix needs at least one value; scan() without bounds looks at everything")
         prefix = encode_all(values)
-        return tuple(self._scan_prefix(values, PartitionRange(prefix, after_prefix(prefix))))
+        return tuple(self._scan_prefix(values, PartitionRange(prefix, after_composite_prefix(prefix))))
 
 
 def with_prefix(prefix: bytes, cut: PartitionRange) -> PartitionRange:
