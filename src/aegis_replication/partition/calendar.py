@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import msgspec
 
 from aegis_replication.errors import InvalidBoundary, InvalidCount, UnorderableKey
-from aegis_replication.partition.encoding import KeyValue, encode_microseconds, microseconds, time_of
+from aegis_replication.partition.encoding import KeyValue, encode, encode_microseconds, microseconds, time_of
 from aegis_replication.partition.key import PartitionKey, as_key
 from aegis_replication.partition.ranges import PartitionRange
 from aegis_replication.partition.strategy import AnyKey, Strategy
@@ -104,8 +104,13 @@ class TimeStrategy(Strategy):
     def _scan(self, low: PartitionKey | None, high: PartitionKey | None, cut: PartitionRange) -> list[PartitionRange]:
         # Within a bucket tokens are in key order, and later buckets have higher prefixes: one range is enough.
         start = b"" if low is None else self._prefix(low) + cut.start
-        end = None if high is None or cut.end is None else self._prefix(high) + cut.end
-        return [PartitionRange(start, end)]
+        if high is None or cut.end is None:
+            return [PartitionRange(start)]
+        bucket = self._prefix(high)
+        first_time = self.bucket_of(high).start
+        least_key = encode((first_time,) if high.is_composite else first_time)
+        # A scan that ends with a bucket must not ask the next one.
+        return [PartitionRange(start, bucket if cut.end <= least_key else bucket + cut.end)]
 
     def _scan_prefix(self, values: tuple[KeyValue, ...], cut: PartitionRange) -> list[PartitionRange]:
         assert cut.end is not None, "composite keys have a last possible prefix"
