@@ -22,7 +22,7 @@ TESTS ?= tests
 # xdist workers of the parallel half of `make test`.
 WORKERS ?= 2
 
-.PHONY: help install demo test test-lowest check format bench bench-peers sim sim-many scenarios laws lock docs clean
+.PHONY: help install demo test test-lowest check format bench bench-peers sim sim-many scenarios laws sync lock docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ scenarios: install ## rewrite the expected halves of tests/scenarios; review the
 
 laws: install ## the property tests alone
 	$(BIN)/pytest tests/laws
+
+sync: install ## write the blocking API, src/aegis_replication/sync/, from the async one
+	$(BIN)/python tools/make_sync.py
 
 lock: $(LOCK_VENV)/bin/uv ## resolve requirements/*.txt anew, with hashes (LOCK_ARGS=--upgrade for newer versions)
 	$(LOCK) $(LOCK_ARGS) pyproject.toml --extra cli --extra fast --extra test --group dev -o requirements/dev.txt

@@ -164,7 +164,9 @@ class Member:
 
     def _assemble(self, storage: Storage, machine: Machine) -> Node:
         raft = self.raft
-        own = greeting(self.cluster, self.id, storage, client_address=self.listen or self.id)
+        own = greeting(
+            self.cluster, self.id, storage, client_address=self.listen or ("" if raft.addresses else self.id)
+        )
         door = MemoryClientDoor(own)
         self.doors[self.id] = OpenDoor(door, asyncio.get_running_loop())
         doors: list[ClientDoor] = [door]

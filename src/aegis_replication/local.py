@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -11,15 +11,100 @@ from typing import Any, Final, Self
 from aegis_replication.assembly import Doors, MachineLike, Member
 from aegis_replication.assembly import make_node as make_node
 from aegis_replication.client.arguments import TIMEOUT_SECONDS
-from aegis_replication.client.client import Client
+from aegis_replication.client.client import Client, TcpDialer
 from aegis_replication.client.doors import DoorDialer
 from aegis_replication.consensus.config import RaftConfig
-from aegis_replication.errors import InvalidArgument, Unavailable
+from aegis_replication.errors import ConfigError, InvalidArgument, Unavailable
 from aegis_replication.ids import NodeId
+from aegis_replication.ids import node_id as make_node_id
+from aegis_replication.loop_thread import LoopThread
 from aegis_replication.node import Node
 from aegis_replication.transport.memory import MemoryNetwork
 
 SIZE_MAX: Final = 9
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    node_id: int | str = "n1",
+    peers: Iterable[int | str] | Mapping[int, str] | Mapping[str, str] = (),
+    listen: str = "",
+    cluster: str = "aegis",
+    state_machine: MachineLike = None,
+    own_thread: bool = False,
+    insecure: bool = False,
+    timeout: float = TIMEOUT_SECONDS,
+    **raft: Any,
+) -> "Database":
+    """A database inside this program: `async with open() as db` is one node in memory, without ports or files.
+
+    With `path` it is durable, in that directory. `peers` makes it one voter of several: a list of ids for nodes of this
+    program that share the name `cluster`; or a mapping of all ids, `node_id` included, to the "host:port" where peers
+    connect, and then `listen` is the "host:port" where callers from elsewhere find this node when it leads.
+    `state_machine` is a StateMachine class to replicate instead of keys and values. With `own_thread` the node runs on
+    a loop of its own thread, so that work on yours never costs it its office. `raft` are further fields of RaftConfig,
+    such as election_timeout.
+    """
+    name = make_node_id(node_id)
+    config = RaftConfig(node_id=name, peers=peers, **raft)
+    if config.addresses and config.peers and not listen:
+        raise ConfigError(
+            "listen is missing: beside peers on the network, say at which 'host:port' clients connect here"
+        )
+    is_alone = not config.peers
+    member = Member(
+        config,
+        path,
+        cluster=cluster,
+        state_machine=state_machine,
+        network=MemoryNetwork() if is_alone else None,
+        doors=Doors() if is_alone else None,
+        listen=listen,
+        insecure=insecure,
+    )
+    return Database(member, own_thread=own_thread, timeout=timeout)
+
+
+class Database(Client):
+    """A node of this program, and the client that is connected to it. Made by `open`."""
+
+    def __init__(self, member: Member, *, own_thread: bool = False, timeout: float = TIMEOUT_SECONDS) -> None:
+        raft = member.raft
+        endpoints = [member.id] if raft.addresses else [member.id, *raft.peers]
+        super().__init__(DoorDialer(member.doors, TcpDialer(member.cluster)), endpoints, timeout=timeout)
+        self._member = member
+        self._thread = LoopThread(f"aegis-{member.id}") if own_thread else None
+
+    @property
+    def node(self) -> Node:
+        """The node. With own_thread, use its loop for whatever isn't plain reading."""
+        return self._member.node
+
+    async def start(self) -> Self:
+        """Start the node; `async with` does. Raises StorageError or ConfigError when it can't."""
+        if self._thread is None:
+            await self._member.start()
+            return self
+        self._thread.start()
+        try:
+            await self._thread.crossing(self._member.start())
+        except BaseException:
+            self._thread.stop()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Close the client and stop the node; everything acknowledged is on its disk."""
+        await super().close()
+        if self._thread is None:
+            await self._member.stop()
+        elif self._member.is_running:
+            await self._thread.crossing(self._member.stop())
+            self._thread.stop()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
 
 
 class LocalCluster:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from aegis_replication import wire
-from aegis_replication.errors import AegisError, ProtocolError, Unavailable
+from aegis_replication.errors import AegisError, ProtocolError, Refused, Unavailable
 from aegis_replication.ids import NodeId
 
 _LOOPBACK = "127.0.0.1"
@@ -41,7 +41,7 @@ class Connection:
         self.hello = wire.decode_hello(packet[0], packet[1:])
         if self.hello.refusal:
             self.close()
-            raise ProtocolError(f"{address} refused: {self.hello.refusal}")
+            raise Refused(f"{address} refused: {self.hello.refusal}")
 
     def _packet(self) -> bytes:
         while True:

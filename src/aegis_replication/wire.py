@@ -82,7 +82,7 @@ def decode_hello(kind: int, body: bytes) -> Hello:
         raise ProtocolError("the first packet is not an aegis handshake: is this port the right one?")
     try:
         return _HELLO_DECODER.decode(memoryview(body)[len(MAGIC) :])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also: no UTF-8; nested beyond all measure
         raise ProtocolError(f"malformed handshake: {error}") from None
 
 
@@ -184,7 +184,7 @@ def _decode_install(body: bytes) -> tuple[GroupId, Message]:
         raise ProtocolError(f"a snapshot's head of {meta_bytes} bytes ends past its packet")
     head = _META_DECODER.decode(memoryview(body)[shape.size : shape.size + meta_bytes])
     data = body[shape.size + meta_bytes :]
-    if offset + len(data) > total_bytes:
+    if not data or offset + len(data) > total_bytes:
         raise ProtocolError(f"snapshot bytes [{offset}, {offset + len(data)}) of {total_bytes}")
     return group, InstallSnapshot(term, head, offset, total_bytes, data)
 

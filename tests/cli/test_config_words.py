@@ -8,7 +8,7 @@ def test_a_fresh_file_is_good_and_sets_nothing(aegis, tmp_path):
 
     assert aegis("config", "init", str(file)).code == endings.OK
     assert aegis("config", "check", str(file)).code == endings.OK
-    rows = [row for row in aegis("config", "show", str(file), "--origin", "-o", "jsonl").out.splitlines()]
+    rows = aegis("config", "show", str(file), "--origin", "-o", "jsonl").out.splitlines()
     assert len(rows) > 10
     assert all('"origin":"default"' in row for row in rows)
 

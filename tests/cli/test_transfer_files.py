@@ -12,7 +12,11 @@ def lines_of(text: bytes, form: str, from_line: int = 1) -> list[tuple[int, byte
 
 
 def test_json_lines_give_text_and_bytes():
-    text = b'{"key": "a", "value": "1", "version": 7}\n\n{"key_base64": "/w==", "value_base64": ""}\n{"key":"\\u00e9","value":"x"}'
+    text = (
+        b'{"key": "a", "value": "1", "version": 7}\n\n'
+        b'{"key_base64": "/w==", "value_base64": ""}\n'
+        b'{"key":"\\u00e9","value":"x"}'
+    )
 
     assert lines_of(text, "jsonl") == [(1, b"a", b"1"), (3, b"\xff", b""), (4, "é".encode(), b"x")]
 

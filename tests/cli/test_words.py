@@ -1,5 +1,6 @@
 """Does `aegis` understand its words, and does it say clearly when it doesn't?"""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -226,3 +227,19 @@ def test_completion_scripts_are_accepted_by_their_shell(aegis, tmp_path: Path):
 
     assert "aegis" in script.read_text()
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+
+
+def test_the_operations_page_names_every_command_and_exit_code(aegis):
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+
+    listed = {
+        words for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for words in re.findall(r"`([^`]*)`", row)
+    }
+    assert [
+        name for name in _COMMANDS if name != "ring" and not any(words.split()[0] == name for words in listed)
+    ] == []
+    for words in COMMANDS_WITH_EXAMPLES:
+        assert words[0] in page
+        assert words[-1] in page
+    codes = set(map(int, re.findall(r"^\| (\d+) \|", page, re.MULTILINE)))
+    assert codes == {value for name, value in vars(endings).items() if name.isupper() and isinstance(value, int)}

@@ -316,6 +316,17 @@ def test_an_idle_session_is_forgotten_by_the_stamps_of_entries(log: Log) -> None
     assert log.machine.session_count == 0
 
 
+def test_a_session_idle_for_exactly_the_time_allowed_is_kept() -> None:
+    kept, gone = SessionMachine(KeyValueMachine(), idle_ms=50), SessionMachine(KeyValueMachine(), idle_ms=50)
+    for machine in (kept, gone):
+        machine.apply(make_entry(1, 1, 1, Kind.COMMANDS, join_commands([encode_open(ANNE)]), stamp=7))
+
+    kept.apply(make_entry(1, 1, 2, Kind.COMMANDS, join_commands([]), stamp=7 + (50 << 16)))
+    gone.apply(make_entry(1, 1, 2, Kind.COMMANDS, join_commands([]), stamp=8 + (50 << 16)))
+
+    assert (kept.session_count, gone.session_count) == (1, 0)
+
+
 def test_a_session_in_use_outlives_many_idle_ones() -> None:
     log = Log()
     log.apply(encode_open(ANNE), encode_open(BOB), encode_open(CARL))
@@ -384,6 +395,15 @@ def test_floors_and_the_order_of_last_use_survive_a_snapshot() -> None:
 
     assert copy.one(ANNE, 6, 1, Increment(b"n")).status == REFUSED
     assert copy.one(BOB, 1, 1, Increment(b"n")).status == SESSION_EXPIRED
+
+
+def test_the_order_in_which_commands_arrived_is_not_part_of_the_state() -> None:
+    one, other = Log(), Log()
+
+    one.apply(encode_open(ANNE), *[encode_command(ANNE, each, 1, Delete(b"")) for each in (1, 2, 3)])
+    other.apply(encode_open(ANNE), *[encode_command(ANNE, each, 1, Delete(b"")) for each in (3, 1, 2)])
+
+    assert one.machine.digest() == other.machine.digest()
 
 
 def test_many_sessions_take_several_pieces(log: Log) -> None:
@@ -455,6 +475,9 @@ def test_a_snapshot_that_is_not_one_is_refused_and_everything_stays(
         encode_command(ANNE, 1, 1, [1, b"a", b"b", b"c"]),
         encode_command(ANNE, 1, 1, [1, "text", b"b"]),
         encode_command(ANNE, 1, 1, [7, [[7, []]]]),
+        b"\x91" * 100_000,
+        b"\xdd\xff\xff\xff\xff",
+        b"\x94\xc6\xff\xff\xff\xff",
         encode_command(ANNE, "1", 1, Put(b"a", b"")),  # type: ignore[arg-type]
         encode_command(NO_SESSION, 0, 0, CompareAndSet(b"a", b"")),
     ],

@@ -1,5 +1,6 @@
 """A cluster on this machine: to play with, or as a proof."""
 
+import os
 import platform
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_json, print_record, print_rows, say
 from aegis_replication.cli.progress import progress
 from aegis_replication.demo.check import Proof, prove
-from aegis_replication.demo.cluster import FIRST_PORT, demo_cluster, is_empty
+from aegis_replication.demo.cluster import demo_cluster, is_empty
 from aegis_replication.demo.control import ask_running
 from aegis_replication.demo.playground import Playground
 from aegis_replication.errors import ConfigError
@@ -34,6 +35,10 @@ app = App(
         "aegis demo --check -o json",
     ),
 )
+
+_PREFIX = "aegis-demo-"
+_MEMORY_FILESYSTEMS = ("tmpfs", "ramfs")
+_DISK_TEMPORARY = "/var/tmp"
 
 
 @app.default
@@ -106,10 +111,14 @@ def start(node: str, /) -> None:
 
 @contextmanager
 def _directory(data: Path | None) -> Iterator[Path]:
+    """`data`, or a temporary directory on a disk: what lies in memory proves nothing."""
     if data is not None:
         yield data
         return
-    with tempfile.TemporaryDirectory(prefix="aegis-demo-", ignore_cleanup_errors=True) as name:
+    parent = tempfile.gettempdir()
+    if RealFiles().filesystem(parent) in _MEMORY_FILESYSTEMS and os.access(_DISK_TEMPORARY, os.W_OK):
+        parent = _DISK_TEMPORARY
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
@@ -134,17 +143,16 @@ def _print_ready(cluster: LocalProcesses, output: str, leader: str, term: int, s
         f"python {platform.python_version()}"
     )
     print_rows(rows, output, columns=["node", "role", "clients", "peers", "log"])
-    first = next(iter(cluster.nodes.values())).client_address
-    where = "" if first.endswith(f":{FIRST_PORT}") else f"export AEGIS_ENDPOINTS={cluster.endpoints}; "
     say(f"ready in {seconds:.1f} s (elected {leader}, term {term})")
-    say(f"  shell    {where}aegis kv put hello world && aegis kv get hello")
+    say(f"  shell    export AEGIS_ENDPOINTS={cluster.endpoints}")
+    say("           aegis kv put hello world && aegis kv get hello")
     say("           aegis status")
     say(f'  python   async with aegis.connect("aegis://{cluster.endpoints}") as db: await db.get("hello")')
     say(f"try:  aegis demo kill {leader}   (your writes go on)          Ctrl-C stops{_removes(cluster)}")
 
 
 def _removes(cluster: LocalProcesses) -> str:
-    return " and removes everything" if str(cluster.directory).startswith(tempfile.gettempdir()) else " it"
+    return " and removes everything" if cluster.directory.name.startswith(_PREFIX) else " it"
 
 
 def _print_proof(proof: Proof, output: str) -> None:

@@ -10,9 +10,10 @@ from cyclopts import App, Parameter
 
 from aegis_replication.cli import endings
 from aegis_replication.cli.loops import run
-from aegis_replication.cli.options import FORMAT, TARGET, Format, Target, examples
+from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_bytes, print_record, print_rows, say, shown, text_or_base64
-from aegis_replication.client.client import Client, connect
+from aegis_replication.cli.target import TARGET, Target
+from aegis_replication.client.client import Client
 from aegis_replication.errors import InvalidArgument
 from aegis_replication.state_machine.commands import KEYS_PER_REPLY_MAX, KeyValue
 
@@ -20,6 +21,7 @@ app = App(name="kv", help="Read and write keys.")
 
 Result = TypeVar("Result")
 Text = Annotated[str, Parameter(allow_leading_hyphen=True)]
+File = Annotated[Path | None, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
 
 
 @app.command(
@@ -32,7 +34,7 @@ def put(
     value: Text | None = None,
     /,
     *,
-    file: Path | None = None,
+    file: File = None,
     target: Target = TARGET,
     format: Format = FORMAT,
 ) -> None:
@@ -102,7 +104,7 @@ def cas(
     expect: str | None = None,
     expect_version: int | None = None,
     absent: Annotated[bool, Parameter(negative=())] = False,
-    file: Path | None = None,
+    file: File = None,
     target: Target = TARGET,
     format: Format = FORMAT,
 ) -> int:
@@ -170,15 +172,19 @@ def incr(
 @app.command(
     name="list",
     help_epilogue=examples(
-        "aegis kv list", "aegis kv list user/ --limit 20", "aegis kv list --start a --end b --keys-only -o jsonl"
+        "aegis kv list",
+        "aegis kv list user/ --limit 20",
+        "aegis kv list user/ --limit 20 --after user/0019",
+        "aegis kv list --start a --end b --keys-only -o jsonl",
     ),
 )
 def list_(
     prefix: Text = "",
     /,
     *,
-    start: str = "",
+    start: str | None = None,
     end: str | None = None,
+    after: str | None = None,
     limit: int = 1000,
     keys_only: Annotated[bool, Parameter(negative=())] = False,
     target: Target = TARGET,
@@ -194,50 +200,51 @@ def list_(
         Begin at this key.
     end
         End before this key.
+    after
+        Begin behind this key: the last one of the part before.
     limit
         At most so many.
     keys_only
         Leave the values out.
     """
-    if prefix and (start or end is not None):
+    if prefix and (start is not None or end is not None):
         raise InvalidArgument("PREFIX goes with neither --start nor --end")
     if limit < 1:
         raise InvalidArgument(f"--limit {limit}: give 1 or more")
-    items, more = _with_client(target, lambda db: _read_range(db, prefix, start, end, limit))
+    items, more = _with_client(target, lambda db: _read_range(db, prefix, start, end, after, limit))
     if format.output == "table":
         rows = [{"key": shown(item.key), "version": item.version, "value": shown(item.value)} for item in items]
         print_rows(rows, "table", columns=["key"] if keys_only else ["key", "version", "value"])
     else:
         lines = [_line(item.key, None if keys_only else item.value, item.version) for item in items]
         print_rows(lines, format.output, columns=[])
-    if more is not None:
-        say(f"aegis: there is more: --start {os.fsdecode(more)!r}, or a higher --limit")
+    if more:
+        say(f"aegis: there is more: --after {os.fsdecode(items[-1].key)!r}, or a higher --limit")
 
 
 async def _read_range(
-    db: Client, prefix: str, start: str, end: str | None, limit: int
-) -> tuple[list[KeyValue], bytes | None]:
-    """Up to `limit` keys of the range, and where it goes on."""
+    db: Client, prefix: str, start: str | None, end: str | None, after: str | None, limit: int
+) -> tuple[list[KeyValue], bool]:
+    """Up to `limit` keys of the range, and whether there is more."""
     items: list[KeyValue] = []
-    cursor: bytes | None = None
-    while len(items) < limit:
+    cursor = None if after is None else os.fsencode(after) + b"\0"
+    while True:
         page = await db.list(
             prefix=os.fsencode(prefix) if prefix else None,
-            start=os.fsencode(start) if start else None,
+            start=None if start is None else os.fsencode(start),
             end=None if end is None else os.fsencode(end),
             limit=min(limit - len(items), KEYS_PER_REPLY_MAX),
             cursor=cursor,
         )
         items += page.items
         cursor = page.cursor
-        if cursor is None:
-            break
-    return items, cursor
+        if cursor is None or len(items) >= limit:
+            return items, cursor is not None
 
 
 def _with_client(target: Target, use: Callable[[Client], Coroutine[Any, Any, Result]]) -> Result:
     async def main() -> Result:
-        async with connect(target.url(), timeout=target.timeout) as database:
+        async with target.connect() as database:
             return await use(database)
 
     return run(main())

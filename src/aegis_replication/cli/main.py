@@ -1,7 +1,9 @@
 """What does `aegis` do with its words, and what does it tell the shell when it ends?"""
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code (docs/operations.md lists them). `arguments`: without the program's name."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = _take_debug(words)
+    _end_on_sigterm()
     try:
         result = make_app()(words)
         sys.stdout.flush()
@@ -93,6 +96,18 @@ def make_app() -> Any:
         if find_spec(f"aegis_replication.cli.{module}") is not None:
             app.command(f"aegis_replication.cli.{module}:{attribute}", name=name, help=text)
     return app
+
+
+def _end_on_sigterm() -> None:
+    """SIGTERM ends a command as Ctrl-C does, so that the nodes it started don't outlive it."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _on_sigterm(_number: int, _frame: object) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _take_debug(words: list[str]) -> bool:

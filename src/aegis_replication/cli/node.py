@@ -10,13 +10,13 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from aegis_replication.assembly import make_node
 from aegis_replication.cli import endings
 from aegis_replication.cli.loops import run
 from aegis_replication.cli.options import examples
 from aegis_replication.cli.output import say
 from aegis_replication.config import NodeConfig, load_config
 from aegis_replication.errors import ConfigError, DiskFailed
-from aegis_replication.local import make_node
 
 app = App(name="node", help="Run a node.")
 
@@ -102,17 +102,13 @@ def start(
     )
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_GC_THRESHOLDS)
-    return run(_serve(settings), settings.node.loop)
+    return run(_serve(settings), settings.node.loop, handles_signals=True)
 
 
 async def _serve(settings: NodeConfig) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(number, stop.set)
-        except NotImplementedError:  # this system has no such thing: Ctrl-C ends the program as it does elsewhere
-            pass
+    _stop_on_signals(loop, stop)
     for note in settings.notes():
         say(f"aegis: {note}")
     node = make_node(settings)
@@ -127,6 +123,8 @@ async def _serve(settings: NodeConfig) -> int:
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
+    for number in _SIGNALS:  # it is stopping: an impatient second signal must not kill it at its very end
+        signal.signal(number, signal.SIG_IGN)
     if failed.done():
         reason = failed.result()
         what = "" if isinstance(reason, DiskFailed) else "a bug of ours, "
@@ -136,3 +134,12 @@ async def _serve(settings: NodeConfig) -> int:
     await node.stop()
     say(f"aegis: {node.id} stopped; everything acknowledged is on disk")
     return endings.OK
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """SIGTERM and Ctrl-C set `stop`. Not by the loop's own handlers: those end with the loop."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))

@@ -12,7 +12,7 @@ from aegis_replication.cli.output import print_bytes, print_json, print_record, 
 from aegis_replication.cli.progress import progress
 from aegis_replication.errors import InvalidArgument
 from aegis_replication.simulation.mutants import MUTANTS
-from aegis_replication.simulation.run import Report, load_recording, run_many, save_recording
+from aegis_replication.simulation.run import Report, Violation, load_recording, run_many, save_recording
 from aegis_replication.simulation.run import replay as play_again
 
 app = App(
@@ -25,6 +25,8 @@ app = App(
         "aegis simulate --seeds 100 --record run.json && echo good || aegis replay run.json",
     ),
 )
+_FAILURES_SHOWN = 5
+
 replay_app = App(name="replay", help_epilogue=examples("aegis replay run.json", "aegis replay run.json --last 2000"))
 
 
@@ -75,13 +77,16 @@ def simulate(
             nonlocal done, failed
             done += 1
             failed += not report.is_good
-            for failure in report.failures:
-                shown.say(f"seed {failure.seed}: {failure.invariant}: {failure.detail}")
+            if not report.is_good and failed <= _FAILURES_SHOWN:
+                shown.say("\n".join(map(_line, report.failures)))
             shown.update(done)
 
         shown.begin("simulating", len(wanted))
         report = run_many(wanted, mutant=mutant, workers=workers, stop_at_first=stop_at_first, on_report=on_report)
         shown.end()
+    if failed:
+        again = f"aegis simulate --seed {report.failures[0].seed}" if report.failures else "aegis simulate"
+        say(f"aegis: {failed} of {done} runs failed; once more: {again}{f' --mutant {mutant}' if mutant else ''}")
     if record is not None and report.failures:
         save_recording(record, report)
         say(f"wrote {record}: play it again with  aegis replay {record}")
@@ -144,5 +149,7 @@ def _print_report(report: Report, output: str) -> None:
         "trace_digest": report.trace_digest,
     }
     print_record(record, "table")
-    for failure in report.failures:
-        say(f"seed {failure.seed} at {failure.at_ms:.0f} ms: {failure.invariant}: {failure.detail}")
+
+
+def _line(failure: Violation) -> str:
+    return f"seed {failure.seed} at {failure.at_ms:.0f} ms: {failure.invariant}: {failure.detail}"

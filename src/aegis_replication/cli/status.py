@@ -7,8 +7,9 @@ from typing import Any
 from cyclopts import App
 
 from aegis_replication.cli import endings
-from aegis_replication.cli.options import FORMAT, TARGET, Format, Target, examples
+from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_json, print_rows, say
+from aegis_replication.cli.target import TARGET, Target
 from aegis_replication.errors import AegisError
 from aegis_replication.processes import ask_status
 

@@ -17,10 +17,11 @@ import msgspec
 from cyclopts import App, Parameter
 
 from aegis_replication.cli.loops import run
-from aegis_replication.cli.options import TARGET, Target, examples
+from aegis_replication.cli.options import examples
 from aegis_replication.cli.output import say, text_or_base64
 from aegis_replication.cli.progress import progress
-from aegis_replication.client.client import Client, connect
+from aegis_replication.cli.target import TARGET, Target
+from aegis_replication.client.client import Client
 from aegis_replication.demo.progress import Progress
 from aegis_replication.errors import AegisError, InvalidArgument
 
@@ -59,7 +60,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 @import_app.default
 def import_file(
-    file: Path,
+    file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
     /,
     *,
     form: Annotated[Literal["jsonl", "csv"] | None, Parameter(name="--as")] = None,
@@ -117,7 +118,7 @@ class _Import:
         self._shown.begin("importing (bytes)", self._total_bytes)
         showing = asyncio.create_task(self._show())
         try:
-            async with connect(target.url(), timeout=target.timeout) as database, asyncio.TaskGroup() as putting:
+            async with target.connect() as database, asyncio.TaskGroup() as putting:
                 for _ in range(in_flight):
                     putting.create_task(self._put_each(database))
         except BaseExceptionGroup as group:
@@ -165,13 +166,12 @@ class _Import:
 def read_lines(source: BinaryIO, name: str, form: str, from_line: int = 1) -> Iterator[Line]:
     """The keys and values of a file. Raises BadLine, naming the file and the line, at the first that isn't one."""
     reader = _read_csv if form == "csv" else _read_jsonl
-    for number, read_bytes, fields in reader(source, name):
-        if number >= from_line:
-            where = f"{name}:{number}"
-            yield Line(number, _field(fields, "key", where), _field(fields, "value", where), read_bytes)
+    for number, read_bytes, fields in reader(source, name, from_line):
+        where = f"{name}:{number}"
+        yield Line(number, _field(fields, "key", where), _field(fields, "value", where), read_bytes)
 
 
-def _read_jsonl(source: BinaryIO, name: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def _read_jsonl(source: BinaryIO, name: str, from_line: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
     decode = msgspec.json.Decoder().decode
     read_bytes = number = 0
     while text := source.readline(_LINE_BYTES_MAX + 1):
@@ -179,7 +179,7 @@ def _read_jsonl(source: BinaryIO, name: str) -> Iterator[tuple[int, int, dict[st
         read_bytes += len(text)
         if len(text) > _LINE_BYTES_MAX:
             raise BadLine(f"{name}:{number}: a line of more than {_LINE_BYTES_MAX:,} bytes: is this JSON lines?")
-        if not text.strip():
+        if number < from_line or not text.strip():
             continue
         try:
             fields = decode(text)
@@ -190,7 +190,7 @@ def _read_jsonl(source: BinaryIO, name: str) -> Iterator[tuple[int, int, dict[st
         yield number, read_bytes, fields
 
 
-def _read_csv(source: BinaryIO, name: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def _read_csv(source: BinaryIO, name: str, from_line: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
     text = io.TextIOWrapper(source, encoding="utf-8-sig", newline="")
     csv.field_size_limit(_LINE_BYTES_MAX)
     rows = csv.reader(text, strict=True)
@@ -205,6 +205,8 @@ def _read_csv(source: BinaryIO, name: str) -> Iterator[tuple[int, int, dict[str,
             if not columns:
                 columns = row
                 _check_columns(columns, name)
+                continue
+            if before + 1 < from_line:
                 continue
             if len(row) != len(columns):
                 raise BadLine(f"{name}:{before + 1}: {len(row)} fields where the first line names {len(columns)}")
@@ -288,7 +290,7 @@ async def _export(sink: BinaryIO, prefix: str, target: Target, shown: Progress) 
     encode = msgspec.json.Encoder().encode
     chosen = os.fsencode(prefix) if prefix else None
     count = 0
-    async with connect(target.url(), timeout=target.timeout) as database:
+    async with target.connect() as database:
         shown.begin("exporting", await database.count(prefix=chosen))
         async for item in database.scan(prefix=chosen):
             sink.write(encode({**text_or_base64("key", item.key), **text_or_base64("value", item.value)}) + b"\n")

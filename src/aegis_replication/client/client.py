@@ -55,7 +55,7 @@ from aegis_replication.state_machine.commands import (
 from aegis_replication.state_machine.user import COMMAND_KIND, QUERY_KIND, StateMachine, call
 from aegis_replication.transport.connection import ClientConnection, OnLost, OnReplies, connect_tcp
 
-_Found: TypeAlias = list[KeyValue | None]
+Found: TypeAlias = list[KeyValue | None]
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -135,13 +135,13 @@ class Client:
 
     async def get_many(
         self, keys: Iterable[Text], *, consistency: str = LINEARIZABLE, timeout: float | None = None
-    ) -> _Found:
+    ) -> Found:
         """What each of `keys` holds, in their order; None for those that are absent.
 
         Each answer is current; they are of one moment if they fit one reply (about 1 MiB, 10,000 keys).
         """
         names = [text_key(key) for key in keys]
-        found: _Found = []
+        found: Found = []
         while len(found) < len(names):
             part = tuple(names[len(found) : len(found) + KEYS_PER_REPLY_MAX])
             items: tuple[Item | None, ...] = await self._read(GetMany(part), consistency, timeout)

@@ -50,7 +50,7 @@ class Leader(Role):
     def leave(self) -> str:
         """Reads that wait are lost with the leadership; whoever asked must ask again."""
         count = len(self.reads)
-        return f"; {count} waiting reads dropped" if count else ""
+        return f"; {count} waiting {'read' if count == 1 else 'reads'} dropped" if count else ""
 
     # --- proposals and reads ---
 

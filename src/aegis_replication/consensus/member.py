@@ -134,8 +134,8 @@ class Member:
         self._writes: deque[tuple[int, float]] = deque()
         # The write that holds (term, voted_for); 0 when they are durable.
         self._hard_state_write = 0
-        # What may be said only once a write is durable: (its number, the term it is said in, to whom, what).
-        self._promises: deque[tuple[int, Term, NodeId, Message]] = deque()
+        # What may be said, in this term, only once a write is durable: (its number, to whom, what).
+        self._promises: deque[tuple[int, NodeId, Message]] = deque()
         # A snapshot point to be written down: (meta, first entry to keep, nothing of the old log survives).
         self._snapshot_point: tuple[SnapshotMeta, LogIndex, bool] | None = None
 
@@ -173,8 +173,13 @@ class Member:
     # --- the persistent state ---
 
     def enter_term(self, term: Term, vote: NodeId | None = None) -> None:
-        """Go to a later term, with a vote for nobody yet, or for `vote`."""
+        """Go to a later term, with a vote for nobody yet, or for `vote`.
+
+        What was to be promised in the earlier one is dropped: whoever it was for has no use for it, and an ack among it
+        could help to commit, there, what this node is about to replace.
+        """
         assert term > self.term, f"term would go from {self.term} to {term}"
+        self._promises.clear()
         self.term = term
         self.voted_for = vote
         self._hard_state_write = self._write_number + 1
@@ -194,10 +199,7 @@ class Member:
 
     def reply(self, target: NodeId, message: Message) -> None:
         """Answer in this term: at once if the disk knows the term and the vote, else when it does (§5.1)."""
-        if self._hard_state_write:
-            self._promises.append((self._hard_state_write, self.term, target, message))
-        else:
-            self.messages.append((target, message))
+        self._say(self._hard_state_write, target, message)
 
     def promise(self, target: NodeId, message: Message) -> None:
         """Say something that holds once all that this replica has taken so far is durable."""
@@ -206,10 +208,14 @@ class Member:
             number = self._write_number + 1
         elif self._writes:
             number = self._write_number
-        if number:
-            self._promises.append((number, self.term, target, message))
-        else:
+        self._say(number, target, message)
+
+    def _say(self, number: int, target: NodeId, message: Message) -> None:
+        """Say it once write `number` is durable (0: now). The same again, while the disk is slow, is said once."""
+        if not number:
             self.messages.append((target, message))
+        elif not self._promises or self._promises[-1] != (number, target, message):
+            self._promises.append((number, target, message))
 
     def changed(self, why: str) -> None:
         """Note a change of role, term or leader."""
@@ -240,11 +246,7 @@ class Member:
         return LogWrite(self.group, next_number, hard_state, entries, keep_from, meta, reset)
 
     def on_persisted(self, number: int) -> list[Message]:
-        """Writes up to `number` are durable: let go of what waited for them; returns what this node told itself.
-
-        A promise of an earlier term is dropped: whoever it was for has no use for it, and an ack among them would be
-        wrong by now if the entries were cut since (the term that cut them is a later one).
-        """
+        """Writes up to `number` are durable: let go of what waited for them; returns what this node told itself."""
         assert number <= self._write_number, (
             f"write {number} is durable, the last one handed out is {self._write_number}"
         )
@@ -257,9 +259,7 @@ class Member:
         to_self: list[Message] = []
         promises = self._promises
         while promises and promises[0][0] <= number:
-            _, term, target, message = promises.popleft()
-            if term != self.term:
-                continue
+            _, target, message = promises.popleft()
             if target == self.node:
                 to_self.append(message)
             else:

@@ -79,10 +79,10 @@ class Progress:
             in_flight = self.in_flight
             while in_flight and in_flight[0][0] <= matched:
                 self.in_flight_bytes -= in_flight.popleft()[1]
-            if self.next <= matched:
-                self.next = matched + 1
         elif self.stance is PROBE and (is_news or 0 < self.next - 1 <= matched):
             self.replicate(now_ms)
+        if self.next <= matched:  # while a snapshot is on its way, too: an earlier append may be acknowledged then
+            self.next = matched + 1
         return is_news
 
     def has_stalled(self, now_ms: float, patience_ms: float) -> bool:

@@ -237,6 +237,5 @@ def _take_figures(proof: Proof, watch: Watch) -> None:
 
 
 def _difference(copies: Copies) -> str:
-    digests = ", ".join(f"{node} {digest}" for node, digest in copies.digests.items())
-    behind = ", ".join(f"{node} ends at {copies.last[node]}" for node in copies.behind)
-    return f"at entry {copies.index}: {digests}{'; behind: ' + behind if behind else ''}"
+    copies_by_node = ", ".join(f"{node} {digest} at {copies.reached[node]}" for node, digest in copies.digests.items())
+    return f"up to entry {copies.index}: {copies_by_node}"

@@ -34,8 +34,9 @@ class Playground:
         self._stopping = asyncio.Event()
         self._expected_dead: set[NodeId] = set()
         self._reported: set[tuple[NodeId, int]] = set()
-        # The probe's count: what was acknowledged, and the longest wait since the last report.
+        # The probe's count: what was acknowledged, what of it was gone later, the longest wait since the last report.
         self._acknowledged = 0
+        self._lost = 0
         self._stall_seconds = 0.0
 
     async def run(self) -> None:
@@ -113,7 +114,7 @@ class Playground:
         previous = next((each.node for each in reversed(self._watch.leaders) if each.term < leader.term), "?")
         self._tell(
             f"{leader.node} elected leader term {leader.term} ({previous} silent {leader.silent_ms:.0f} ms) · "
-            f"longest write stall {self._stall_seconds * 1000.0:.0f} ms"
+            f"{self._lost} acked writes lost · longest write stall {self._stall_seconds * 1000.0:.0f} ms"
         )
         self._stall_seconds = 0.0
 

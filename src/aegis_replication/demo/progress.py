@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+_PAUSE_SECONDS = 0.5
+
 
 class Progress(Protocol):
     """Where long work reports. Phases follow one another; lines may come at any time."""
@@ -26,24 +28,24 @@ class Progress(Protocol):
 
 
 class PlainProgress:
-    """Lines on stderr: one per tenth of a phase."""
+    """Lines on stderr: one per tenth of a phase, but not more than two a second."""
 
     def __init__(self, write: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
         self._clock = clock
         self._what = ""
         self._total = self._tenths = self._done = 0
-        self._began = 0.0
+        self._began = self._said = 0.0
 
     def begin(self, what: str, total: int) -> None:
         self._what, self._total, self._tenths, self._done = what, total, 0, 0
-        self._began = self._clock()
+        self._began = self._said = self._clock()
 
     def update(self, done: int) -> None:
         self._done = done
         tenths = 10 * done // self._total if self._total else 0
-        if tenths > self._tenths and tenths < 10:
-            self._tenths = tenths
+        if self._tenths < tenths < 10 and self._clock() - self._said >= _PAUSE_SECONDS:
+            self._tenths, self._said = tenths, self._clock()
             self._write(f"{self._what}: {done:,} of {self._total:,} ({10 * tenths} %){self._rate(done)}")
 
     def end(self) -> None:

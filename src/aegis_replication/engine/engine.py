@@ -98,7 +98,7 @@ class ReplicationEngine:
     def _on_ticked(self, event: Ticked) -> None:
         self.now_ms = event.now_ms
         for group, replica in self.replicas.items():
-            replica.wall_ms = event.wall_ms
+            replica.now_ms, replica.wall_ms = event.now_ms, event.wall_ms
             if event.now_ms >= replica.raft.deadline_ms:
                 self._dirty[group] = replica
             replica.raft.tick(event.now_ms)

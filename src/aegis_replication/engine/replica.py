@@ -24,6 +24,10 @@ _encode = msgspec.msgpack.Encoder().encode
 
 Caller = tuple[int, int]  # connection, request
 
+_QUICK_COMMIT_MS = 3.0
+_ENTRIES_IN_FLIGHT = 2
+_SMOOTHING = 0.1  # weight of the newest commit in the running mean of how long they take
+
 
 class ReplicaLimits(msgspec.Struct, frozen=True):
     """How much may wait, and how much is done at once."""
@@ -47,6 +51,15 @@ class GroupSpec(msgspec.Struct):
     limits: ReplicaLimits = ReplicaLimits()
 
 
+class _Waiting(msgspec.Struct, frozen=True):
+    """The commands of one entry, proposed here and not applied yet."""
+
+    term: Term
+    callers: list[Caller]
+    size_bytes: int
+    since_ms: float
+
+
 class Replica:
     """A member of one group. Its host hands it events; `collect` gives back what is to be done."""
 
@@ -58,6 +71,7 @@ class Replica:
         "_reads",
         "_reads_waiting",
         "_commands_bytes",
+        "_commit_ms",
         "_saving",
         "_snapshot_bytes",
         "_taken_bytes",
@@ -72,6 +86,7 @@ class Replica:
         "limits",
         "machine",
         "node",
+        "now_ms",
         "raft",
         "snapshot",
         "wall_ms",
@@ -99,14 +114,16 @@ class Replica:
             now_ms=now_ms,
         )
         self.was_leader = False
+        self.now_ms = now_ms
         self.wall_ms = 0
         self.addresses: dict[NodeId, str] = {}  # where each node's clients connect; shared by the engine's replicas
         # Commands of this turn, not yet in an entry, and who waits for each.
         self._commands: list[bytes] = []
         self._callers: list[Caller] = []
         self._commands_bytes = 0
-        # Commands in entries of this leadership that are not applied yet: index -> (term, callers, bytes).
-        self._waiting: dict[LogIndex, tuple[Term, list[Caller], int]] = {}
+        # Commands in entries of this leadership that are not applied yet.
+        self._waiting: dict[LogIndex, _Waiting] = {}
+        self._commit_ms = 0.0  # running mean, from proposing an entry to applying it
         self._taken_bytes = 0  # of all of the above
         self._taken_commands = 0
         # Reads of this turn, reads behind a ticket, and confirmed reads that wait for an index to be applied.
@@ -226,7 +243,7 @@ class Replica:
     def collect(self, effects: Effects) -> bool:
         """Add all that is to be done now to `effects`; says whether there is more to do at once."""
         if self.raft.is_leader:
-            if self._commands and not self._unpersisted:
+            if self._commands and self._may_propose():
                 self._propose()
             if self._reads:
                 self._reads_waiting[self.raft.read()] = self._reads
@@ -251,7 +268,18 @@ class Replica:
                 self._ready_reads.append((index, queries))
         while self._ready_reads and self._ready_reads[0][0] <= self.applied:
             self._serve(self._ready_reads.popleft()[1], effects)
-        return bool(self._apply_queue) or (bool(self._commands) and not self._unpersisted)
+        return bool(self._apply_queue) or (bool(self._commands) and self._may_propose())
+
+    def _may_propose(self) -> bool:
+        """Is it time for the next entry? While one is on its way, commands gather, and the next one is larger.
+
+        Over quick networks and disks one entry at a time costs the least work a command, and a command waits for less
+        than a commit takes. Where a commit takes long, two are under way at once.
+        """
+        if self._unpersisted:
+            return False  # the time of the write in flight is the batching window
+        waiting = self._waiting
+        return not waiting or (self._commit_ms > _QUICK_COMMIT_MS and len(waiting) < _ENTRIES_IN_FLIGHT)
 
     def _propose(self) -> None:
         """Gather waiting commands into entries: one batch, one frame, encoded once."""
@@ -266,7 +294,7 @@ class Replica:
             self._commands_bytes -= size
             payload = self.machine.join(commands)
             entry = self.raft.propose(Kind.COMMANDS, payload, count=count, stamp=self.wall_ms << 16)
-            self._waiting[entry.index] = (entry.term, callers, size)
+            self._waiting[entry.index] = _Waiting(entry.term, callers, size, self.now_ms)
 
     def _fit(self, limits: ReplicaLimits) -> tuple[int, int]:
         """How many of the waiting commands go into one frame, and their bytes; at least one."""
@@ -289,27 +317,30 @@ class Replica:
                 budget -= entry.count
                 results = self.machine.apply(entry)
                 self.commands_since_snapshot += entry.count
-                if waiting is not None and waiting[0] == entry.term:
-                    _answer(waiting[1], results, effects.replies)
+                if waiting is not None and waiting.term == entry.term:
+                    _answer(waiting.callers, results, effects.replies)
             self.bytes_since_snapshot += len(entry.frame)
             self.applied = entry.index
             if waiting is not None:
-                self._taken_bytes -= waiting[2]
-                self._taken_commands -= len(waiting[1])
-                if waiting[0] != entry.term:
-                    effects.replies.extend(
-                        reply_error(caller, wire.DROPPED, "a later leader's entry took its place")
-                        for caller in waiting[1]
-                    )
+                self._let_go(waiting, entry, effects)
         if not queue and self._snapshot_due():
             self._save_snapshot(effects)
+
+    def _let_go(self, waiting: _Waiting, entry: Entry, effects: Effects) -> None:
+        """What waited for the entry at this place is answered, or learns that it was never applied."""
+        self._taken_bytes -= waiting.size_bytes
+        self._taken_commands -= len(waiting.callers)
+        if waiting.term == entry.term:
+            self._commit_ms += _SMOOTHING * (self.now_ms - waiting.since_ms - self._commit_ms)
+        else:
+            why = "a later leader's entry took its place"
+            effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller in waiting.callers)
 
     def _snapshot_due(self) -> bool:
         """Has enough come since the last snapshot, and is it worth writing the whole state again?
 
-        The second condition keeps the cost of snapshots below that of the log itself: a snapshot is never taken for
-        less
-        log than it is large, up to four times snapshot_log_bytes.
+        The second condition keeps the cost of snapshots below that of the log itself: none is taken before the log has
+        grown to twice the last one's size, up to four times snapshot_log_bytes.
         """
         config = self.raft.config
         if self._saving is not None:
@@ -319,7 +350,7 @@ class Replica:
             and self.bytes_since_snapshot < config.snapshot_log_bytes
         ):
             return False
-        return self.bytes_since_snapshot >= min(self._snapshot_bytes, 4 * config.snapshot_log_bytes)
+        return self.bytes_since_snapshot >= min(2 * self._snapshot_bytes, 4 * config.snapshot_log_bytes)
 
     def _save_snapshot(self, effects: Effects) -> None:
         self._saving = self.raft.snapshot_meta()
@@ -367,8 +398,9 @@ class Replica:
         """No longer the leader: nobody may wait here for what another leader decides."""
         replies = effects.replies
         replies.extend(self._not_leader(caller) for caller in self._callers)
-        for _, callers, _ in self._waiting.values():
-            replies.extend(reply_error(caller, wire.UNKNOWN, "the leader lost its office first") for caller in callers)
+        why = "the leader lost its office first"
+        for waiting in self._waiting.values():
+            replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
         reads = [*self._reads]
         for queries in self._reads_waiting.values():
             reads.extend(queries)

@@ -20,7 +20,15 @@ from aegis_replication.hash.functions import (
     key_bytes,
     map_keys,
 )
-from aegis_replication.hash.model import Explanation, MovementPlan, Node, PlacementStats, Replicas, checked_node
+from aegis_replication.hash.model import (
+    Explanation,
+    MovementPlan,
+    Node,
+    Placement,
+    PlacementStats,
+    Replicas,
+    checked_node,
+)
 from aegis_replication.hash.plan import movement_plan, placement_stats
 from aegis_replication.hash.spread import choose
 
@@ -234,7 +242,7 @@ class PlacementBase(Generic[View]):
     # --- what operators ask -------------------------------------------------------------------------------------
 
     def diff(
-        self, other: "PlacementBase[Any]", *, replicas: int = 1, spread: Sequence[str] = (), sample_count: int = 16_384
+        self, other: Placement, *, replicas: int = 1, spread: Sequence[str] = (), sample_count: int = 16_384
     ) -> MovementPlan:
         """What must be copied, and from where, when this placement is replaced by `other`.
 

@@ -1,7 +1,7 @@
 """What do all placements promise, and which values do they speak in?"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
@@ -137,6 +137,13 @@ class Placement(Protocol):
     def algorithm(self) -> str: ...
 
     @property
+    def hash_function(self) -> str: ...
+
+    @property
+    def position_bits(self) -> int:
+        """Positions are in [0, 2**position_bits)."""
+
+    @property
     def nodes(self) -> tuple[Node, ...]: ...
 
     def add_node(self, id: str, *, weight: float = 1.0, labels: Mapping[str, str] | None = None) -> None:
@@ -156,6 +163,17 @@ class Placement(Protocol):
     def get_many(self, keys: Iterable[Key]) -> list[str]:
         """`[get_node(key) for key in keys]`, faster."""
 
+    def key_position(self, key: Key) -> int:
+        """The key's position. Raises InvalidKey."""
+
+    def node_at(self, position: int) -> str:
+        """The primary of a key with this position."""
+
+    def nodes_at(self, position: int, n: int, spread: Sequence[str] = ()) -> Replicas: ...
+
+    def cuts(self) -> list[int] | None:
+        """Ascending positions, each the last one before the primary may change; None: only sampling tells."""
+
     def diff(
         self, other: "Placement", *, replicas: int = 1, spread: Sequence[str] = (), sample_count: int = 16_384
     ) -> MovementPlan:
@@ -164,6 +182,9 @@ class Placement(Protocol):
     def stats(self, *, sample_count: int = 16_384) -> PlacementStats: ...
 
     def explain(self, key: Key) -> Explanation: ...
+
+    def copy(self) -> Self:
+        """An independent placement in the same state."""
 
     def to_bytes(self) -> bytes:
         """Versioned bytes, equal for equal placements on every host."""

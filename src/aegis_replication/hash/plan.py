@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from aegis_replication.hash.checks import checked_count
-from aegis_replication.hash.functions import Key, mix
+from aegis_replication.hash.functions import mix
 from aegis_replication.hash.model import (
     Move,
     MovementPlan,
     Node,
     NodeShare,
+    Placement,
     PlacementStats,
     PositionRange,
-    Replicas,
 )
 
 REPLICAS_MAX = 1_000
@@ -21,23 +20,6 @@ SAMPLE_COUNT_MIN = 64
 SAMPLE_COUNT_MAX = 1 << 24
 # Samples are spread by a seed of their own, so that they aren't the positions of anybody's keys.
 _SAMPLE_SEED = 0x5A4D504C
-
-
-class Walkable(Protocol):
-    """The part of a placement that plans need."""
-
-    @property
-    def algorithm(self) -> str: ...
-    @property
-    def nodes(self) -> tuple[Node, ...]: ...
-    @property
-    def hash_function(self) -> str: ...
-    @property
-    def position_bits(self) -> int: ...
-    def cuts(self) -> list[int] | None: ...
-    def node_at(self, position: int) -> str: ...
-    def nodes_at(self, position: int, n: int, spread: Sequence[str] = ()) -> Replicas: ...
-    def key_position(self, key: Key) -> int: ...
 
 
 class Region:
@@ -54,7 +36,7 @@ class Region:
 
 
 def movement_plan(
-    before: Walkable, after: Walkable, *, replicas: int, spread: Sequence[str], sample_count: int
+    before: Placement, after: Placement, *, replicas: int, spread: Sequence[str], sample_count: int
 ) -> MovementPlan:
     checked_count("replicas", replicas, 1, REPLICAS_MAX)
     regions, exact = _regions(before, after, sample_count)
@@ -80,7 +62,7 @@ def movement_plan(
     return MovementPlan(tuple(moves), ideal, exact, 0 if exact else region_count)
 
 
-def placement_stats(placement: Walkable, table_bytes: int, *, sample_count: int) -> PlacementStats:
+def placement_stats(placement: Placement, table_bytes: int, *, sample_count: int) -> PlacementStats:
     regions, exact = _regions(placement, placement, sample_count)
     held = {node.id: 0.0 for node in placement.nodes}
     region_count = 0
@@ -111,7 +93,7 @@ def _copies(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[str, str]]
         yield (leaving[index] if index < len(leaving) else old[0]), target
 
 
-def _regions(before: Walkable, after: Walkable, sample_count: int) -> tuple[Iterator[Region], bool]:
+def _regions(before: Placement, after: Placement, sample_count: int) -> tuple[Iterator[Region], bool]:
     """All regions, and whether they cover the key space exactly."""
     same_positions = before.hash_function == after.hash_function
     if same_positions and (cuts := before.cuts()) is not None:
@@ -140,7 +122,7 @@ def _sampled(sample_count: int) -> Iterator[Region]:
         yield Region(position, position, 0, 0, 1 / sample_count)
 
 
-def _sampled_keys(before: Walkable, after: Walkable, sample_count: int) -> Iterator[Region]:
+def _sampled_keys(before: Placement, after: Placement, sample_count: int) -> Iterator[Region]:
     for index in range(sample_count):
         key = f"sample-{index}"
         yield Region(before.key_position(key), after.key_position(key), 0, 0, 1 / sample_count)

@@ -19,7 +19,7 @@ VNODES_MAX = 65_536
 # Slots per point: at 16, some five lookups in a hundred meet a slot with a boundary in it and need the bisection. More
 # slots save bisections, but then the table leaves the processor's cache.
 _SLOTS_PER_POINT = 16
-_SLOT_BITS_MAX = 20
+_SLOT_BITS_MAX = 22
 # Stands in slots that hold more than one owner. Not None: comparing texts is cheaper, and node ids are never empty.
 _MIXED = ""
 

@@ -192,6 +192,9 @@ class Swap(_Result, frozen=True):
     succeeded: bool
     version: int
 
+    def __bool__(self) -> bool:
+        return self.succeeded
+
 
 class BatchResult(_Result, frozen=True):
     """`results` of all operations; or none and the one that `failed`, counted from 0, conditions first."""
@@ -199,6 +202,9 @@ class BatchResult(_Result, frozen=True):
     succeeded: bool
     results: tuple[Any, ...] = ()
     failed: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.succeeded
 
 
 class MachineStats(_Result, frozen=True):

@@ -6,7 +6,7 @@ wrote something, so it is the same on every replica and says nothing of the log.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -80,7 +80,7 @@ class KeyValueMachine:
         self._keys: Any = SortedList()
         # How many write commands took effect. Only rises. Invariant: no item's version is higher.
         self._revision = 0
-        self.handlers: dict[type, Callable[[Any], Any]] = {
+        self.handlers: Mapping[type, Callable[[Any], Any]] = {
             Put: self._put,
             Delete: self._delete,
             Take: self._take,
@@ -194,8 +194,7 @@ class KeyValueMachine:
             result = self.handlers[type(operation)](operation)
             wrote = wrote or self._revision > before
             if type(result) is Failure or (type(result) is Swap and not result.succeeded):
-                self._undo(undo)
-                self._revision = before
+                self._undo(undo)  # and the revision is what it was, as what fails writes nothing
                 failed = len(command.conditions) + len(results)
                 return result if type(result) is Failure else BatchResult(False, (), failed)
             results.append(result)

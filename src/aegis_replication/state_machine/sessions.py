@@ -30,6 +30,9 @@ IDLE_MS: Final = 60 * 60 * 1000
 
 STAMP_LOGICAL_BITS: Final = 16
 
+NOT_THESE_TYPES: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that aren't what was asked for."""
+
 _SEQUENCE_HIGHEST: Final = 2**63 - 1
 _SESSIONS_PER_PIECE: Final = 256
 _ENCODER = msgspec.msgpack.Encoder()
@@ -102,7 +105,7 @@ class SessionMachine:
     def check(self, command: bytes) -> None:
         try:
             session, sequence, floor, body = self._command.decode(command)
-        except msgspec.MsgspecError as error:
+        except NOT_THESE_TYPES as error:
             raise InvalidCommand(f"not a command of this {self.inner.kind} machine: {error}") from None
         if body is None or session:
             _check_session(session, sequence, floor, body)
@@ -161,7 +164,7 @@ class SessionMachine:
     def _decode(self, entry: Entry) -> list[tuple[bytes, int, int, Any]]:
         try:
             return self._commands(entry.payload)
-        except msgspec.MsgspecError as error:
+        except NOT_THESE_TYPES as error:
             raise IncompatibleVersion(
                 f"entry {entry.term}:{entry.index} holds a command that this {self.inner.kind} machine doesn't know "
                 f"({error}): run the version that wrote it, or a newer one"
@@ -228,7 +231,7 @@ class SessionMachine:
             if len(sessions) != head.sessions:
                 raise ProtocolError(f"a snapshot of {head.sessions} sessions has {len(sessions)}")
             self.inner.restore(stream)
-        except msgspec.MsgspecError as error:
+        except NOT_THESE_TYPES as error:
             raise ProtocolError(f"not a snapshot of a {self.inner.kind} machine: {error}") from None
         self._sessions = sessions
 

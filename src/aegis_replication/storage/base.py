@@ -42,6 +42,9 @@ class SnapshotWriter(Protocol):
     def write(self, chunk: bytes) -> None:
         """Append one piece of the machine's state (a restore gets the same pieces back)."""
 
+    def flush(self) -> None:
+        """Flush what was written so far, so that `finish` has little left; may be called in another thread."""
+
     def finish(self) -> int:
         """Flush, name and make durable; the size in bytes. Older snapshots of the group are deleted afterwards."""
 

@@ -69,14 +69,12 @@ class DirectoryStorage:
             lock = take_lock(files, root, owner=str(os.getpid()).encode())
         try:
             with storage_errors(root):
-                found = read_identity(files, root)
-                if found is None:
-                    if identity is None:
-                        raise StorageError(f"{root} holds no identity: it isn't the data directory of a node")
+                if identity is not None and read_identity(files, root) is None:
                     _create(files, root, identity, segment_bytes)
-                elif identity is not None:
+                found = known_identity(files, root)
+                if identity is not None:
                     check_identity(root, found, identity)
-            return cls(files, root, found or _known(identity), lock, segment_bytes)
+            return cls(files, root, found, lock, segment_bytes)
         except BaseException:
             files.close(lock)
             raise
@@ -181,6 +179,8 @@ def _make_directories(files: Files, root: str) -> None:
             raise
         _make_directories(files, parent)
         files.make_directory(root)
+        if os.path.dirname(parent):
+            files.sync_directory(os.path.dirname(parent))
 
 
 def take_lock(files: Files, root: str, *, owner: bytes | None) -> int:
@@ -212,6 +212,7 @@ def _create(files: Files, root: str, identity: Identity, segment_bytes: int) -> 
             "directory"
         )
     wal.create()
+    files.sync_directory(root)
     write_identity(files, root, identity)
     parent = os.path.dirname(root)
     if parent:
@@ -272,6 +273,14 @@ def read_identity(files: Files, root: str) -> Identity | None:
         raise CorruptRecord(path, 0, "one line of JSON and its checksum", str(error)) from None
 
 
+def known_identity(files: Files, root: str) -> Identity:
+    """Whose directory this is; raises StorageError when it is nobody's."""
+    found = read_identity(files, root)
+    if found is None:
+        raise StorageError(f"{root} holds no identity: it isn't the data directory of a node")
+    return found
+
+
 def check_identity(root: str, found: Identity, wanted: Identity) -> None:
     """Raises WrongIdentity, naming both, when the directory is another node's or another cluster's."""
     if (found.cluster, found.node) != (wanted.cluster, wanted.node):
@@ -279,8 +288,3 @@ def check_identity(root: str, found: Identity, wanted: Identity) -> None:
             f"{root} belongs to node {found.node} of cluster {found.cluster}, not to node {wanted.node} of cluster "
             f"{wanted.cluster}: name the right directory, or the right node"
         )
-
-
-def _known(identity: Identity | None) -> Identity:
-    assert identity is not None, "a directory without an identity can't be opened"
-    return identity

@@ -32,14 +32,16 @@ class HelperProcess:
     __slots__ = ("_channel", "_number", "_process", "_received", "_waiting")
 
     def __init__(self) -> None:
+        """Start it; raises OSError where no process can be started."""
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            self._process = subprocess.Popen(
-                # Isolated and without site: no start-up files, nothing imported from its own directory.
-                [sys.executable, "-I", "-S", flush_helper.__file__, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-            )
+            # Isolated and without site: no start-up files, nothing imported from its own directory.
+            command = [sys.executable, "-I", "-S", flush_helper.__file__, str(theirs.fileno())]
+            try:
+                self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+            except OSError:
+                self._channel.close()
+                raise
         self._channel.setblocking(False)
         self._number = 0
         self._waiting: set[int] = set()
@@ -105,6 +107,7 @@ class Flusher:
         self._storage = storage
         self._policy = storage.flushes
         self._policy.stall_ms = stall_ms
+        self._policy.can_change = self._policy.can_change and can_flush_aside()
         self._helper: HelperProcess | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         # The flush under way: who is told, up to which position it counts, when it began.
@@ -135,13 +138,33 @@ class Flusher:
         if not descriptors:  # flushed meanwhile, by a mark or by housekeeping
             loop.call_soon(self._end, None)
             return
+        if self._helper is None and not self._start_helper(loop):
+            loop.call_soon(self._end, self._flush_here())
+            return
+        assert self._helper is not None, "there is no helper"
         try:
-            if self._helper is None:
-                self._helper, self._loop = HelperProcess(), loop
-                loop.add_reader(self._helper.fileno(), self._on_readable)
             self._helper.request(descriptors)
-        except (OSError, DiskFailed) as error:
-            loop.call_soon(self._end, self._storage.fail(f"no flush aside: {error}"))
+        except DiskFailed as error:
+            loop.call_soon(self._end, self._storage.fail(str(error)))
+
+    def _start_helper(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Is there a helper now? Where none can be started, flushes stay inline: late replies are better than none."""
+        try:
+            self._helper, self._loop = HelperProcess(), loop
+        except OSError as error:
+            self._policy.stay_inline()
+            node = self._storage.identity.node
+            log.error("node=%s: no process to flush beside the node: %s; flushing inline", node, error)
+            return False
+        loop.add_reader(self._helper.fileno(), self._on_readable)
+        return True
+
+    def _flush_here(self) -> DiskFailed | None:
+        try:
+            self._storage.flush()
+        except DiskFailed as error:
+            return error
+        return None
 
     def _on_readable(self) -> None:
         assert self._helper is not None, "there is no helper"

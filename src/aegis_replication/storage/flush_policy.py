@@ -62,6 +62,10 @@ class FlushPolicy:
         self._over = self._since_change = 0
         return why
 
+    def stay_inline(self) -> None:
+        """There is nobody to flush aside: inline it is, however long it takes."""
+        self.mode, self.can_change = "inline", False
+
     def percentiles_ms(self) -> tuple[float, float]:
         """Median and 99th percentile of the last flushes; zeros when there was none."""
         if not self._window:

@@ -167,8 +167,8 @@ class MemoryFiles:
     def sync_directory(self, path: str) -> None: ...
 
     def lock(self, path: str, owner: bytes | None) -> int:
-        if path not in self._files:
-            self._files[path] = bytearray(owner or b"")
+        if owner is not None:
+            self._files.setdefault(path, bytearray(owner))
         return self.open(path, "write")
 
     def filesystem(self, path: str) -> str:

@@ -48,22 +48,24 @@ class ChainRecord(NamedTuple):
 class Chain:
     """The records of consecutive segments from the first on, each proved by the one before; iterate once.
 
-    Afterwards `end` is where the next record belongs, `previous` the last one's checksum (None: there is none), `fault`
-    what was expected and found at `end`, and `leftovers` all headers behind it that were written for where they stand.
+    Afterwards `end` is where the next record belongs, `previous` the last one's checksum (None: there is none) and
+    `last_type` its type, `fault` what was expected and found at `end`, and `leftovers` all headers behind it that were
+    written for where they stand.
     """
 
     def __init__(self, segments: Sequence[int], load: Load, seed: int, path_of: Callable[[int], str]) -> None:
         self._segments, self._load, self._seed, self._path_of = segments, load, seed, path_of
         self.end: Position = position_of(segments[0], RECORDS_START)
         self.previous: int | None = None
+        self.last_type = 0
         self.fault = ("", "")
         self.leftovers: list[Header] = []
 
     def __iter__(self) -> Iterator[ChainRecord]:
         for count, segment in enumerate(self._segments, start=1):
             data = self._load(segment)
-            offset, last_type = RECORDS_START, 0
-            while last_type != RecordType.END:
+            offset = RECORDS_START
+            while offset == RECORDS_START or self.last_type != RecordType.END:
                 header = self._believe(segment, data, offset)
                 if header is None:
                     self.end = position_of(segment, offset)
@@ -73,7 +75,7 @@ class Chain:
                     return
                 start = offset + HEADER_BYTES
                 yield ChainRecord(header, data[start : start + header.body_bytes])
-                self.previous, offset, last_type = header.checksum, header.end, header.type
+                self.previous, self.last_type, offset = header.checksum, header.type, header.end
         # A segment's end is written only after the next one has its name.
         segment = self._segments[-1]
         raise CorruptRecord(

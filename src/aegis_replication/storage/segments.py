@@ -20,7 +20,7 @@ from aegis_replication.storage.files import Files
 from aegis_replication.storage.records import ALIGNMENT
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-SEGMENT_BYTES_MIN: Final = 64 * 1024
+SEGMENT_BYTES_MIN: Final = 16 * 1024
 SEGMENT_BYTES_MAX: Final = 1024 * 1024 * 1024
 RECORDS_START: Final = 4096
 """Where a segment's first record stands: the header has a page of its own."""
@@ -72,6 +72,8 @@ def read_segment_header(path: str, data: bytes) -> tuple[Identity, int, int]:
     checksum = crc32(data[:after])
     if after + _CHECKSUM.size > _HEADER_BYTES or checksum != _CHECKSUM.unpack_from(data, after)[0]:
         raise CorruptRecord(path, 0, "a segment header with a right checksum", f"checksum {checksum:08x}")
+    if any(data[after + _CHECKSUM.size :]):
+        raise CorruptRecord(path, after + _CHECKSUM.size, "zero bytes behind the segment's header", "others")
     if version > FORMAT_VERSION:
         raise IncompatibleVersion(f"{path} has format {version}, this program knows 1 to {FORMAT_VERSION}: upgrade it")
     cluster, node = msgspec.msgpack.decode(data[_FIELDS.size : after], type=tuple[str, str])

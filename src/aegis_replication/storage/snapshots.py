@@ -74,7 +74,10 @@ class SnapshotReader:
         head, stored = fixed + rest[: -_CHECKSUM.size], rest[-_CHECKSUM.size :]
         if len(head) != _HEAD.size + meta_bytes or _CHECKSUM.pack(crc32(head)) != stored:
             raise CorruptRecord(self.path, 0, "a head with a right checksum", f"checksum {crc32(head):08x}")
-        return group, _META.decode(rest[: -_CHECKSUM.size]), head + stored
+        try:
+            return group, _META.decode(rest[: -_CHECKSUM.size]), head + stored
+        except msgspec.MsgspecError as error:
+            raise CorruptRecord(self.path, _HEAD.size, "a snapshot's meta", str(error)) from None
 
     def _read_trailer(self) -> tuple[int, int, int]:
         start = self.size - _TRAILER_BYTES
@@ -149,7 +152,7 @@ class _Appending:
 
 
 class FileSnapshotWriter:
-    """A snapshot of one's own state; `finish` may be called in another thread."""
+    """A snapshot of one's own state; `flush` and `finish` may be called in another thread."""
 
     __slots__ = ("_bytes", "_file", "_group", "_meta", "_pieces", "_store", "_whole")
 
@@ -171,6 +174,11 @@ class FileSnapshotWriter:
         self._bytes += len(chunk)
         with writing_snapshot(self._file.path):
             self._file.append([head, chunk])
+
+    def flush(self) -> None:
+        """Flush what was written so far; may be called in another thread while nothing is written."""
+        with writing_snapshot(self._file.path):
+            self._file.sync()
 
     def finish(self) -> int:
         """Flush, name and make durable; the size in bytes."""
@@ -210,7 +218,7 @@ class FileSnapshots:
         """
         for group, ids in sorted(self._named().items()):
             newest = max(ids, key=lambda id_: (id_.index, id_.term))
-            reader = SnapshotReader(self._files, self._path(group, newest))
+            reader = SnapshotReader(self._files, self.path_of(group, newest))
             reader.close()
             if (reader.group, reader.meta.id) != (group, newest):
                 raise CorruptRecord(reader.path, 0, "the snapshot that the name says", f"{reader.meta.id}")
@@ -235,14 +243,15 @@ class FileSnapshots:
         for group, ids in sorted(self._named().items()):
             self._drop_older(group, ids)
 
-    def _path(self, group: GroupId, snapshot: EntryId, kind: str = "snap") -> str:
+    def path_of(self, group: GroupId, snapshot: EntryId, kind: str = "snap") -> str:
+        """The file of a snapshot, complete or in the making."""
         return f"{self.path}/{snapshot_name(group, snapshot, kind)}"
 
     def _drop_older(self, group: GroupId, snapshots: list[EntryId]) -> None:
         for snapshot in snapshots:
             if snapshot != self._newest[group].id:
                 with contextlib.suppress(FileNotFoundError):
-                    self._files.unlink(self._path(group, snapshot))
+                    self._files.unlink(self.path_of(group, snapshot))
 
     @property
     def total_bytes(self) -> int:
@@ -253,7 +262,7 @@ class FileSnapshots:
 
     def create(self, group: GroupId, meta: SnapshotMeta) -> FileSnapshotWriter:
         """Begin a snapshot of one's own state."""
-        path = self._path(group, meta.id, "tmp")
+        path = self.path_of(group, meta.id, "tmp")
         with writing_snapshot(path):
             return FileSnapshotWriter(self, group, meta, _Appending(self._files, path))
 
@@ -261,7 +270,7 @@ class FileSnapshots:
         """A complete file: flush, name, flush the name; only then do older ones go."""
         file.sync()
         file.close()
-        self._files.rename(file.path, self._path(group, meta.id))
+        self._files.rename(file.path, self.path_of(group, meta.id))
         self._files.sync_directory(self.path)
         before = self._newest.get(group)
         if before is not None and before.index > meta.index:
@@ -277,7 +286,7 @@ class FileSnapshots:
 
     def chunks(self, group: GroupId, snapshot: EntryId) -> Iterator[bytes]:
         """The machine's pieces of a snapshot, verified as they are read. Raises CorruptRecord when damaged."""
-        path = self._path(group, snapshot)
+        path = self.path_of(group, snapshot)
         try:
             reader = SnapshotReader(self._files, path)
         except FileNotFoundError:
@@ -292,13 +301,13 @@ class FileSnapshots:
     def read(self, group: GroupId, snapshot: EntryId, offset: int, size: int) -> tuple[bytes, int]:
         """Up to `size` raw bytes of the file at `offset`, and its total size; (b"", 0) when it is gone."""
         try:
-            handle = self._files.open(self._path(group, snapshot), "read")
+            handle = self._files.open(self.path_of(group, snapshot), "read")
         except FileNotFoundError:
             return b"", 0
         try:
             return self._files.pread(handle, size, offset), self._files.size(handle)
         except OSError as error:
-            raise DiskFailed(f"{self._path(group, snapshot)}: can't be read: {error}") from error
+            raise DiskFailed(f"{self.path_of(group, snapshot)}: can't be read: {error}") from error
         finally:
             self._files.close(handle)
 
@@ -308,10 +317,10 @@ class FileSnapshots:
         Offset 0 starts over, any other gap keeps what is there; 0 comes back for a damaged or unknown one.
         """
         coming = self._receiving.get(group)
-        with writing_snapshot(self._path(group, meta.id, "part")):
+        with writing_snapshot(self.path_of(group, meta.id, "part")):
             if offset == 0:
                 self._give_up(group)
-                file = _Appending(self._files, self._path(group, meta.id, "part"))
+                file = _Appending(self._files, self.path_of(group, meta.id, "part"))
                 coming = self._receiving[group] = _Receiving(file, meta, total_bytes)
             elif coming is None or coming.meta != meta or coming.total_bytes != total_bytes:
                 return 0
@@ -332,7 +341,7 @@ class FileSnapshots:
     def _is_whole(self, group: GroupId, meta: SnapshotMeta, file: _Appending) -> bool:
         try:
             reader = SnapshotReader(self._files, file.path)
-        except (CorruptRecord, IncompatibleVersion, msgspec.MsgspecError):
+        except (CorruptRecord, IncompatibleVersion):
             return False
         try:
             for _ in reader.pieces():

@@ -56,9 +56,11 @@ class Wal:
         "_files",
         "_flushed",
         "_last_type",
+        "_lent",
         "_limit",
         "_offset",
         "_previous",
+        "_retired",
         "_seed",
         "_unflushed",
         "chain",
@@ -90,6 +92,9 @@ class Wal:
         self._flushed: Position = 0
         # Segments with writes that wait for a sync, and the position up to which they were written.
         self._unflushed: dict[Segment, Position] = {}
+        # Is a flush under way elsewhere? Its handles stay open: full and flushed segments wait to be closed.
+        self._lent = False
+        self._retired: list[Segment] = []
 
     # --- looking ---
 
@@ -187,7 +192,7 @@ class Wal:
         self.chain = deque(segment for segment in segments if segment <= current)
         self.ready = deque(segment for segment in segments if segment > current)
         self._enter(self.segments.open(current), chain.end & 0xFFFF_FFFF)
-        self._previous = chain.previous or 0
+        self._previous, self._last_type = chain.previous or 0, chain.last_type
         self._flushed = chain.end
 
     def _adopt(self, group: GroupId, found: RecoveredRecords) -> RecoveredGroup:
@@ -282,14 +287,17 @@ class Wal:
             self._buffers.append(pad)
 
     def _go_on(self) -> None:
-        """End the current segment and begin the next; a frame never lies in two."""
-        self._gather(self.end, RecordType.END, b"", 0, 0)
-        self._offset += END_BYTES
-        self.spill(durable=False)
+        """End the current segment and begin the next; a frame never lies in two.
+
+        The next one has its name before this one says that the log goes on there.
+        """
         if not self.ready:
             following = self.current.id + 1
             self.segments.prepare_now(following)
             self.ready.append(following)
+        self._gather(self.end, RecordType.END, b"", 0, 0)
+        self._offset += END_BYTES
+        self.spill(durable=False)
         segment = self.ready.popleft()
         self.chain.append(segment)
         self._enter(self.segments.open(segment), RECORDS_START)
@@ -319,7 +327,7 @@ class Wal:
         end = self.end
         for segment in self._unflushed:
             self._files.sync(segment.plain)
-        self.flushed(end)
+        self._settle(end)
 
     # --- flushing ---
 
@@ -332,16 +340,22 @@ class Wal:
     def unflushed(self) -> tuple[list[int], Position]:
         """Handles whose flush makes durable all that was written so far, and the position to tell `flushed` then."""
         self.check_alive()
+        self._lent = bool(self._unflushed)
         return [segment.plain for segment in self._unflushed], self.end
 
     def flushed(self, position: Position) -> None:
-        """All before `position` is on disk."""
-        if position > self._flushed:
-            self._flushed = position
+        """All before `position` is on disk: the flush asked for with it has ended."""
+        self._lent = False
+        self._settle(position)
+
+    def _settle(self, position: Position) -> None:
+        self._flushed = max(self._flushed, position)
         for segment in [segment for segment, written in self._unflushed.items() if written <= position]:
             del self._unflushed[segment]
             if segment is not self.current:
-                self.segments.close(segment)
+                self._retired.append(segment)
+        while self._retired and not self._lent:
+            self.segments.close(self._retired.pop())
 
     def mark(self) -> None:
         """Write and flush a record that says that all before it was flushed; nothing when the last record is one."""
@@ -380,6 +394,7 @@ class Wal:
         """Close all handles; makes nothing durable."""
         self.segments.stop()
         if self.chain:
-            for segment in {*self._unflushed, self.current}:
+            for segment in {*self._unflushed, *self._retired, self.current}:
                 self.segments.close(segment)
         self._unflushed.clear()
+        self._retired.clear()

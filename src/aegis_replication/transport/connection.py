@@ -136,18 +136,25 @@ class TcpClientConnection(asyncio.Protocol):
         self._transport.close()
 
     def keep_alive(self, seconds: float) -> None:
-        """Ping when the node is silent for so long, and give it up when several pings in a row bring nothing."""
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(seconds, self._check, loop, seconds)
+        """Check for signs of life at this pace from now on."""
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._check_again, seconds)
 
-    def _check(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    def check_alive(self) -> None:
+        """One more check: pings a node that was silent since the last one, gives up one that was for several.
+
+        Checks are counted, not time: after a pause of this process the node isn't given up at once.
+        """
         if self._silent_checks > SILENT_CHECKS_MAX:
             self._lose(f"{self._address} gives no sign of life")
             return
         if self._silent_checks:
             self._transport.write(_PING_PACKET)
         self._silent_checks += 1
-        self._timer = loop.call_later(seconds, self._check, loop, seconds)
+
+    def _check_again(self, seconds: float) -> None:
+        self.check_alive()
+        if not self._is_closed:
+            self.keep_alive(seconds)
 
     def _flush(self) -> None:
         waiting = self._waiting
@@ -214,6 +221,7 @@ class TcpClientConnection(asyncio.Protocol):
             self._shaken.set_exception(
                 error or Unavailable(f"{reason} before the handshake: try again, or another node")
             )
+            self._shaken.exception()  # seen: a caller that was cancelled meanwhile doesn't fetch it
         elif was_up:
             self._on_lost(reason)
 

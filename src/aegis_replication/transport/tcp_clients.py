@@ -169,7 +169,7 @@ class TcpClientDoor:
 
     def why_full(self, address: str) -> str:
         """Why one more connection from `address` is too many; "" when it isn't."""
-        connections_max = min(self.limits.connections, descriptors_max() - DESCRIPTORS_KEPT)
+        connections_max = min(self.limits.connections, max(16, descriptors_max() - DESCRIPTORS_KEPT))
         if len(self.everyone) - self.surplus_now >= connections_max:
             return f"{self.own.node} has {connections_max} connections, its limit: try another node, or later"
         if self.per_address[address] >= self.limits.connections_per_address:

@@ -23,6 +23,7 @@ from aegis_replication.transport.tcp import (
     shown,
     take_hello,
     tune_socket,
+    wait_set,
     why_not_connected,
 )
 from aegis_replication.wire import ALIVE, LENGTH, PIECE, PIECE_BYTES, Hello, choose_version, encode_hello
@@ -47,6 +48,25 @@ class LinkCounts(msgspec.Struct):
     connects: int = 0
 
 
+class Backoff:
+    """How long to wait before the next attempt: 20 ms at first, doubled up to a second, give or take half of it."""
+
+    __slots__ = ("_random", "_seconds")
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._seconds = BACKOFF_FIRST_SECONDS
+
+    def reset(self) -> None:
+        """It went well: the next trouble is a new one."""
+        self._seconds = BACKOFF_FIRST_SECONDS
+
+    def next_seconds(self) -> float:
+        """The next wait. Spread, so that nodes that lost each other at the same moment don't return in step."""
+        seconds, self._seconds = self._seconds, min(2 * self._seconds, BACKOFF_MAX_SECONDS)
+        return seconds * (0.5 + self._random.random())
+
+
 class PeerLink:
     """The connection that this node dials to one peer, for its own packets; the peer's come by one that the peer dials.
 
@@ -55,7 +75,7 @@ class PeerLink:
     """
 
     # fmt: off
-    __slots__ = ("own", "peer", "address", "report", "counts", "queue_bytes_max", "hello", "_random", "_context",
+    __slots__ = ("own", "peer", "address", "report", "counts", "queue_bytes_max", "hello", "_backoff", "_context",
                  "_on_up", "_on_down", "_protocol", "_transport", "_is_paused", "_urgent", "_urgent_bytes", "_bulk",
                  "_bulk_bytes", "_cut", "_packet_bytes_max", "_retry", "_task")
     # fmt: on
@@ -80,7 +100,7 @@ class PeerLink:
         self.counts = LinkCounts()
         self.queue_bytes_max = queue_bytes_max
         self.hello: Hello | None = None  # the peer's, while the link is up
-        self._random = random
+        self._backoff = Backoff(random)
         self._context = context
         self._on_up = on_up
         self._on_down = on_down
@@ -114,7 +134,7 @@ class PeerLink:
                 )
                 return
             bulk = True  # only bulk packets can be cut, and only they are ever that large
-        elif not self._is_paused and not (bulk and self._bulk):
+        elif not self._is_paused:  # then nothing waits: `_pump` stops only at a full socket
             self.counts.sent += 1
             transport.write(packet)
             return
@@ -215,20 +235,13 @@ class PeerLink:
             self._protocol.check_alive(can_write=not self._is_paused)
 
     async def _keep_connected(self) -> None:
-        delay = BACKOFF_FIRST_SECONDS
         while True:
             self._retry.clear()
             if await self._connect_once() >= BACKOFF_MAX_SECONDS:  # one that never holds is not dialed in a rush
-                delay = BACKOFF_FIRST_SECONDS
-            # Half to one and a half times, so that nodes that lost each other at once don't return at once.
-            pause = delay * (0.5 + self._random.random())
-            delay = min(delay * 2, BACKOFF_MAX_SECONDS)
-            try:
-                async with asyncio.timeout(pause):
-                    await self._retry.wait()
-                delay = BACKOFF_FIRST_SECONDS
-            except TimeoutError:
-                pass
+                self._backoff.reset()
+            await wait_set(self._retry, self._backoff.next_seconds())
+            if self._retry.is_set():
+                self._backoff.reset()
 
     async def _connect_once(self) -> float:
         """Dials, shakes hands and waits for the connection's end. How many seconds it was up in between."""

@@ -1,46 +1,35 @@
-"""One node at work: the only place where the engine, a disk, a network and a clock meet."""
+"""What does a node do, turn after turn? Peers and time, then clients, then out: messages, one flush, what it allows."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
 from aegis_replication import __version__, wire
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration
-from aegis_replication.engine.effects import Effects, ReadChunk, SaveSnapshot, StoreChunk
+from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
-from aegis_replication.engine.events import (
-    ChunkRead,
-    ChunkStored,
-    PeerLost,
-    PeerSeen,
-    Persisted,
-    Received,
-    Requested,
-    SnapshotFailed,
-    SnapshotSaved,
-    Ticked,
-)
+from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import GroupSpec, Replica
-from aegis_replication.errors import DiskFailed, ProtocolError
-from aegis_replication.ids import DATA_GROUP as DATA_GROUP
-from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
+from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
+from aegis_replication.node.log_work import LogWork
+from aegis_replication.node.snapshot_work import SnapshotWork
+from aegis_replication.node.status import group_status
 from aegis_replication.state_machine.base import Machine
 from aegis_replication.storage.base import Storage
-from aegis_replication.storage.flush import Flusher
 from aegis_replication.transport.base import ClientDoor, PeerTransport
 
 log = logging.getLogger("aegis.node")
 
 _SLICE_SECONDS = 0.005  # of client work in one turn, so that peers and ticks never wait long
 _GRANULARITY_SECONDS = 0.001  # a timer this much too early isn't armed again
-_CHUNK_BYTES = 256 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -57,9 +46,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Node:
     """A node with its groups on one disk and one network, living on the running event loop.
 
-    `await start()`, then requests come by its client doors; `await stop()` leaves everything durable. `await
-    wait_failed()`
-    returns the reason when the node had to stop by itself: a failed disk, or a bug of ours.
+    `await start()`, then requests come by its client doors; `await stop()` leaves everything durable.
+    `await wait_failed()` returns the reason when it had to stop by itself: a failed disk, or a bug of ours.
     """
 
     def __init__(
@@ -81,19 +69,13 @@ class Node:
         self._random = random or Random()
         self.engine: ReplicationEngine
         self._loop: asyncio.AbstractEventLoop
-        self._flusher: Flusher
+        self._log_work: LogWork
+        self._snapshot_work: SnapshotWork
         self._from_peers: list[Received | PeerLost | PeerSeen] = []
         self._from_clients: list[Requested] = []
         self._wake_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        self._mark_timer: asyncio.TimerHandle | None = None
-        self._last_write = 0.0
-        self._marked = True
-        self._maintaining = False
-        self._flushing: list[LogWrite] = []  # written, not yet flushed, aside
-        self._unflushed: list[LogWrite] = []  # written while that flush runs
-        self._snapshot_tasks: set[asyncio.Task[None]] = set()
         self._running = False
         self._failed: asyncio.Future[BaseException]
         self._started_at = 0.0
@@ -109,7 +91,15 @@ class Node:
         """Recover from disk, listen, and take part. Raises StorageError or ConfigError before anything is changed."""
         self._loop = asyncio.get_running_loop()
         self._failed = self._loop.create_future()
-        self._flusher = Flusher(self.storage, stall_ms=self.options.config.election_timeout_min_ms)
+        self._log_work = LogWork(
+            self.storage,
+            self._loop,
+            quiet_ms=self.options.config.heartbeat_interval_ms,
+            stall_ms=self.options.config.election_timeout_min_ms,
+            on_flushed=self._on_flushed,
+            on_failed=self._fail,
+        )
+        self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event)
         self._started_at = time.monotonic()
         recovered = self.storage.recover()
         self.engine = ReplicationEngine(
@@ -121,11 +111,27 @@ class Node:
             now_ms=self._now_ms(),
             remember=self.options.remember_events,
         )
+        self._check_voters()
         self._running = True
-        await self.peers.start(self)
-        for position, door in enumerate(self.doors):
-            await door.start(_DoorHandler(self, position))
+        try:
+            await self.peers.start(self)
+            for position, door in enumerate(self.doors):
+                await door.start(_DoorHandler(self, position))
+        except BaseException:  # an address that can't be had, mostly: what is open already must not stay so
+            await self.stop()
+            raise
         self._wake()
+
+    def _check_voters(self) -> None:
+        """A configuration names the voters of the first start only; after that the disk knows who they are."""
+        told = self.options.config.voters
+        for group, replica in self.engine.replicas.items():
+            known = replica.raft.configuration.voters
+            if known != told:
+                raise WrongIdentity(
+                    f"node {self.id}: its disk knows {', '.join(known)} as the voters of group {group}, its peers "
+                    f"say {', '.join(told)}: give it the former, or the directory that belongs to the latter"
+                )
 
     def _spec(self, group: GroupId, machine: Machine, found: RecoveredGroup | None) -> GroupSpec:
         config = self.options.config
@@ -141,16 +147,13 @@ class Node:
         if not self._running:
             return
         self._running = False
-        for timer in (self._timer, self._mark_timer):
-            if timer is not None:
-                timer.cancel()
-        for task in [*self._snapshot_tasks]:
-            task.cancel()
-        await asyncio.gather(*self._snapshot_tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._snapshot_work.stop()
         for door in self.doors:
             await door.stop()
         await self.peers.stop()
-        self._flusher.close()
+        self._log_work.close()
         self.storage.close()
 
     async def wait_failed(self) -> BaseException:
@@ -264,9 +267,11 @@ class Node:
             if effects.replies:
                 self._reply_all(effects.replies)
             for request in effects.requests:
-                self._requests[type(request)](self, request)
-            if effects.writes and not self._write(effects.writes):
-                return
+                self._snapshot_work.carry_out(request)
+            if effects.writes:
+                if not self._log_work.write(effects.writes):
+                    return
+                self._persisted(effects.writes)
 
     def _send(self, effects: Effects) -> None:
         send = self.peers.send
@@ -310,75 +315,26 @@ class Node:
         """Call `observer` with every RoleChanged from now on."""
         self._observers.append(observer)
 
-    # --- the disk ---
+    # --- what the disk answers ---
 
-    def _write(self, writes: list[LogWrite]) -> bool:
-        """Write; True when they are on disk already, False when a flush aside will say so later."""
-        self._last_write = time.monotonic()
-        self._marked = False
-        self._maintain_soon()
-        if self._flusher.inline and not self._flushing:
-            self.storage.write(writes, durable=True)
-            self._flusher.measured((time.monotonic() - self._last_write) * 1000.0)
-            self._persisted(writes)
-            return True
-        self.storage.write(writes, durable=False)
-        self._unflushed.extend(writes)
-        if not self._flushing:
-            self._flush_aside()
-        return False
-
-    def _flush_aside(self) -> None:
-        self._flushing, self._unflushed = self._unflushed, []
-        self._flusher.start(self._loop, self._on_flushed)
-
-    def _on_flushed(self, error: DiskFailed | None) -> None:
-        if not self._running:
-            return
-        if error is not None:
-            self._fail(error)
-            return
-        flushed, self._flushing = self._flushing, []
-        self._persisted(flushed)
-        if self._unflushed:
-            self._flush_aside()
-        self._wake()
-
-    def _persisted(self, writes: Iterable[LogWrite]) -> None:
+    def _persisted(self, writes: Sequence[LogWrite]) -> None:
         for write in writes:
             self.engine.handle(Persisted(write.group, write.number))
 
-    def _maintain_soon(self) -> None:
-        if not self._maintaining:
-            self._maintaining = True
-            self._loop.call_soon(self._maintain)
+    def _on_flushed(self, writes: Sequence[LogWrite]) -> None:
+        self._persisted(writes)
+        self._wake()
 
-    def _maintain(self) -> None:
-        self._maintaining = False
-        if not self._running:
-            return
-        try:
-            if self.storage.maintain():
-                self._maintaining = True
-                self._loop.call_later(_GRANULARITY_SECONDS, self._maintain)
-        except Exception as error:
-            self._fail(error)
-
-    def _mark_when_quiet(self) -> None:
-        """One mark record once nothing was written for a heartbeat: it covers the last batch."""
-        if self._marked or self._flushing:
-            return
-        quiet = time.monotonic() - self._last_write
-        if quiet * 1000.0 >= self.options.config.heartbeat_interval_ms:
-            self.storage.mark()
-            self._marked = True
+    def _on_event(self, event: Event) -> None:
+        if self._running:
+            self.engine.handle(event)
+            self._wake()
 
     # --- time ---
 
     def _arm(self, due: float) -> None:
         """Wake up at `due` at the latest; a timer that is armed for earlier serves as well."""
-        if not self._marked:
-            due = min(due, self._last_write + self.options.config.heartbeat_interval_ms / 1000.0 + _GRANULARITY_SECONDS)
+        due = min(due, self._log_work.mark_due + _GRANULARITY_SECONDS)
         if self._timer is not None:
             if self._timer_due <= due + _GRANULARITY_SECONDS:
                 return
@@ -400,68 +356,11 @@ class Node:
                 self.slow_turns,
             )
         try:
-            self._mark_when_quiet()
+            self._log_work.mark_when_quiet()
         except DiskFailed as error:
             self._fail(error)
             return
         self._turn()
-
-    # --- snapshots ---
-
-    def _save_snapshot(self, request: SaveSnapshot) -> None:
-        task = self._loop.create_task(self._write_snapshot(request))
-        self._snapshot_tasks.add(task)
-        task.add_done_callback(self._snapshot_tasks.discard)
-
-    async def _write_snapshot(self, request: SaveSnapshot) -> None:
-        """Piece by piece between turns; only the last flush waits, and it does so off the loop."""
-        writer = self.storage.snapshots.create(request.group, request.meta)
-        try:
-            for piece in request.chunks:
-                writer.write(piece)
-                await asyncio.sleep(0)
-            size_bytes = await self._loop.run_in_executor(None, writer.finish)
-        except asyncio.CancelledError:
-            writer.abort()
-            raise
-        except Exception as error:  # a full disk must not take the node down: the log is still whole
-            log.error("node=%s group=%d: no snapshot at %s: %s", self.id, request.group, request.meta.id, error)
-            writer.abort()
-            self.engine.handle(SnapshotFailed(request.group))
-        else:
-            self.engine.handle(SnapshotSaved(request.group, request.meta, size_bytes))
-        self._wake()
-
-    def _read_chunk(self, request: ReadChunk) -> None:
-        data, total = self.storage.snapshots.read(request.group, request.meta.id, request.offset, _CHUNK_BYTES)
-        event = ChunkRead(request.group, request.target, request.meta, request.offset, total, data)
-        self.engine.handle(event)
-        self._wake()
-
-    def _store_chunk(self, request: StoreChunk) -> None:
-        snapshots = self.storage.snapshots
-        wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
-        complete = wanted == request.total_bytes
-        chunks = snapshots.chunks(request.group, request.meta.id) if complete else ()
-        self.engine.handle(
-            ChunkStored(
-                request.group,
-                request.source,
-                request.meta.id,
-                wanted,
-                complete=complete,
-                meta=request.meta,
-                chunks=chunks,
-                size_bytes=request.total_bytes,
-            )
-        )
-        self._wake()
-
-    _requests: ClassVar[dict[type, Callable[["Node", Any], None]]] = {
-        SaveSnapshot: _save_snapshot,
-        ReadChunk: _read_chunk,
-        StoreChunk: _store_chunk,
-    }
 
     # --- what it shows ---
 
@@ -492,30 +391,13 @@ class Node:
             "client_address": self.options.client_address,
             "connected_peers": sorted(self.peers.connected()),
             "addresses": dict(sorted(self.engine.addresses.items())),
-            "groups": {str(group): _group_status(replica) for group, replica in self.engine.replicas.items()},
+            "groups": {str(group): group_status(replica) for group, replica in self.engine.replicas.items()},
             "disk": msgspec.to_builtins(disk),
             "turns": self.turns,
             "slow_turns": self.slow_turns,
             "elections": self.elections,
             "protocol_errors": self.protocol_errors,
         }
-
-
-def _group_status(replica: Replica) -> dict[str, Any]:
-    raft = replica.raft
-    return {
-        "role": raft.role,
-        "term": raft.term,
-        "leader": raft.leader,
-        "voters": list(raft.configuration.voters),
-        "last_index": raft.log.last_index,
-        "durable_index": raft.log.durable,
-        "committed_index": raft.log.committed,
-        "applied_index": replica.applied,
-        "snapshot_index": replica.snapshot.index if replica.snapshot else 0,
-        "log_bytes_in_memory": raft.log.held_bytes,
-        "log_entries_in_memory": len(raft.log),
-    }
 
 
 class _DoorHandler:

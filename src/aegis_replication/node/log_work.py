@@ -1,0 +1,107 @@
+"""How does a node write its log without waiting longer than it must? Inline or aside, in order, marked when quiet."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from aegis_replication.errors import DiskFailed
+from aegis_replication.log import LogWrite
+from aegis_replication.storage.base import Storage
+from aegis_replication.storage.flush import Flusher
+
+_PAUSE_SECONDS = 0.001  # between two steps of housekeeping: each may take as long as a flush
+
+
+class LogWork:
+    """Everything that a running node does to its log.
+
+    `on_flushed(writes)` is told, in order, of writes whose flush ended later; `on_failed(error)` is called once, and
+    nothing more is written after it.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        quiet_ms: float,
+        stall_ms: float,
+        on_flushed: Callable[[Sequence[LogWrite]], None],
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
+        self._storage, self._loop = storage, loop
+        self._flusher = Flusher(storage, stall_ms=stall_ms)
+        self._quiet_seconds = quiet_ms / 1000.0
+        self._on_flushed, self._on_failed = on_flushed, on_failed
+        self._last_write = 0.0
+        self._is_marked = True  # nothing was written since the last mark record
+        self._is_maintaining = False
+        self._is_open = True
+        # Written and being flushed aside; written while that goes on. Both empty while flushes are inline.
+        self._flushing: Sequence[LogWrite] = ()
+        self._unflushed: list[LogWrite] = []
+
+    def write(self, writes: Sequence[LogWrite]) -> bool:
+        """Write; True when it is on disk already, False when a flush aside will say so later. Raises DiskFailed."""
+        self._last_write = time.monotonic()
+        self._is_marked = False
+        self._maintain_soon()
+        if self._flusher.inline and not self._flushing:
+            self._storage.write(writes, durable=True)
+            self._flusher.measured((time.monotonic() - self._last_write) * 1000.0)
+            return True
+        self._storage.write(writes, durable=False)
+        self._unflushed.extend(writes)
+        if not self._flushing:
+            self._flush_aside()
+        return False
+
+    def _flush_aside(self) -> None:
+        self._flushing, self._unflushed = self._unflushed, []
+        self._flusher.start(self._loop, self._on_flush_ended)
+
+    def _on_flush_ended(self, error: DiskFailed | None) -> None:
+        if not self._is_open:
+            return
+        if error is not None:
+            self._on_failed(error)
+            return
+        flushed, self._flushing = self._flushing, ()
+        if self._unflushed:
+            self._flush_aside()
+        self._on_flushed(flushed)
+
+    # --- when there is time ---
+
+    @property
+    def mark_due(self) -> float:
+        """When `mark_when_quiet` has something to do, on the monotonic clock; infinity when it has not."""
+        return float("inf") if self._is_marked else self._last_write + self._quiet_seconds
+
+    def mark_when_quiet(self) -> None:
+        """One mark record once nothing was written for a while: it covers the last batch. Raises DiskFailed."""
+        if not self._flushing and time.monotonic() >= self.mark_due:
+            self._storage.mark()
+            self._is_marked = True
+
+    def _maintain_soon(self) -> None:
+        if not self._is_maintaining:
+            self._is_maintaining = True
+            self._loop.call_soon(self._maintain)
+
+    def _maintain(self) -> None:
+        """Housekeeping, a step at a time."""
+        self._is_maintaining = False
+        if not self._is_open:
+            return
+        try:
+            if self._storage.maintain():
+                self._is_maintaining = True
+                self._loop.call_later(_PAUSE_SECONDS, self._maintain)
+        except Exception as error:
+            self._on_failed(error)
+
+    def close(self) -> None:
+        """End the flush helper; what it was doing is told to nobody."""
+        self._is_open = False
+        self._flusher.close()

@@ -1,0 +1,200 @@
+"""Do the replicas of a group agree? One leader a term, one vote a term, one log, one committed prefix (Raft Figure 3)."""
+
+from zlib import crc32
+
+from aegis_replication.consensus.messages import Message, RequestVote, VoteReply
+from aegis_replication.engine.effects import RoleChanged
+from aegis_replication.engine.replica import Replica
+from aegis_replication.errors import InvariantBroken
+from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
+from aegis_replication.log import Entry, EntryId, LogWrite
+from aegis_replication.simulation.checkers.durability import DurabilityChecker
+
+
+class Seen:
+    """The marks of one process of a node; they start over when it restarts."""
+
+    __slots__ = ("applied", "committed", "term")
+
+    def __init__(self) -> None:
+        self.term: Term = 0
+        self.committed: LogIndex = 0
+        self.applied: LogIndex = 0
+
+
+class AgreementChecker:
+    """Watches all replicas of one group from outside."""
+
+    __slots__ = (
+        "committed",
+        "durability",
+        "elections",
+        "entries",
+        "group",
+        "leaders",
+        "seen",
+        "spoken",
+        "voter_count",
+        "votes",
+    )
+
+    def __init__(self, group: GroupId, voter_count: int, durability: DurabilityChecker) -> None:
+        self.group = group
+        self.voter_count = voter_count
+        self.durability = durability
+        # Who led each term; the first one observed.
+        self.leaders: dict[Term, NodeId] = {}
+        self.elections = 0
+        # For whom each node voted in each term, itself included, as told to others.
+        self.votes: dict[tuple[NodeId, Term], NodeId] = {}
+        # The highest term each node told anybody of, over all its lives.
+        self.spoken: dict[NodeId, Term] = {}
+        # Every entry ever written anywhere: its checksum and the term of the one before it (Log Matching, §5.3).
+        self.entries: dict[EntryId, tuple[int, Term]] = {}
+        # The committed prefix, as id and checksum; position 0 is entry 1. Only grows.
+        self.committed: list[tuple[EntryId, int]] = []
+        self.seen: dict[NodeId, Seen] = {}
+
+    def _broken(self, invariant: str, detail: str) -> InvariantBroken:
+        return InvariantBroken(invariant, f"group {self.group}: {detail}")
+
+    # --- what a node says ---
+
+    def on_sent(self, node: NodeId, target: NodeId, message: Message) -> None:
+        """A node votes once a term, and never speaks of a term below one it spoke of, restarts included (§5.1, §5.2)."""
+        pre = isinstance(message, RequestVote | VoteReply) and message.pre
+        if not pre:
+            spoken = self.spoken.get(node, 0)
+            if message.term < spoken:
+                raise self._broken(
+                    "terms only rise", f"{node} tells {target} of term {message.term} after term {spoken}"
+                )
+            self.spoken[node] = message.term
+        if isinstance(message, RequestVote) and not pre:
+            self._vote(node, message.term, node)
+        elif isinstance(message, VoteReply) and message.granted and not pre:
+            self._vote(node, message.term, target)
+
+    def _vote(self, node: NodeId, term: Term, candidate: NodeId) -> None:
+        earlier = self.votes.setdefault((node, term), candidate)
+        if earlier != candidate:
+            raise self._broken(
+                "one vote a term", f"{node} votes for {candidate} in term {term} after a vote for {earlier}"
+            )
+
+    def on_change(self, node: NodeId, change: RoleChanged, replica: Replica) -> None:
+        """At most one leader a term, and it holds all that is committed (Election Safety, Leader Completeness)."""
+        if change.role != "leader":
+            return
+        first = self.leaders.setdefault(change.term, node)
+        if first != node:
+            raise self._broken("one leader a term", f"{node} leads term {change.term}, {first} led it before")
+        self.elections += 1
+        if not self.committed:
+            return
+        last, _ = self.committed[-1]
+        held = replica.raft.log.term_at(last.index)
+        if held != last.term and replica.raft.log.base.index < last.index:
+            raise self._broken(
+                "leader completeness",
+                f"{node} leads term {change.term} without committed entry {last.term}:{last.index} (there: term {held})",
+            )
+
+    # --- what a node holds ---
+
+    def on_write(self, node: NodeId, write: LogWrite, replica: Replica) -> None:
+        """Two logs that hold the same id hold the same entry, after the same entry (Log Matching)."""
+        for entry in write.entries:
+            self._match(node, entry, replica)
+
+    def _match(self, node: NodeId, entry: Entry, replica: Replica) -> None:
+        log = replica.raft.log
+        previous = log.term_at(entry.index - 1)
+        if previous is None or log.term_at(entry.index) != entry.term:
+            return  # cut or compacted again within the same turn
+        fact = (crc32(entry.frame), previous)
+        known = self.entries.setdefault(entry.id, fact)
+        if known != fact:
+            raise self._broken(
+                "log matching",
+                f"{node} holds entry {entry.term}:{entry.index} with checksum {fact[0]:08x} after term {fact[1]}; "
+                f"elsewhere it has {known[0]:08x} after term {known[1]}",
+            )
+
+    def on_turn(self, node: NodeId, replica: Replica) -> None:
+        """Marks only rise; what is committed is the same everywhere, for ever, and on a majority of disks."""
+        raft, seen = replica.raft, self.seen.get(node)
+        if seen is None:
+            seen = self.seen[node] = Seen()
+        log = raft.log
+        if raft.term < seen.term or log.committed < seen.committed or replica.applied < seen.applied:
+            raise self._broken(
+                "marks only rise",
+                f"{node} is at term {raft.term}, committed {log.committed}, applied {replica.applied}; it was at "
+                f"{seen.term}, {seen.committed}, {seen.applied}",
+            )
+        if log.committed > seen.committed:
+            if raft.is_leader and log.term_at(log.committed) != raft.term:
+                raise self._broken(
+                    "own term committed first",
+                    f"{node} leads term {raft.term} and commits entry {log.committed} of term "
+                    f"{log.term_at(log.committed)} by counting",
+                )
+            self._on_committed(node, replica, seen.committed + 1)
+        if replica.applied > log.committed:
+            raise self._broken(
+                "applied is committed", f"{node} applied {replica.applied}, committed is {log.committed}"
+            )
+        if replica.applied > seen.applied:
+            durable = self.durability.shadow(node, self.group).applicable
+            if replica.applied > durable:
+                raise self._broken("applied is durable", f"{node} applied {replica.applied}, its disk holds {durable}")
+        seen.term, seen.committed, seen.applied = raft.term, log.committed, replica.applied
+
+    def _on_committed(self, node: NodeId, replica: Replica, first: LogIndex) -> None:
+        log, committed = replica.raft.log, self.committed
+        for index in range(max(first, log.first), log.committed + 1):
+            entry = log.get(index)
+            fact = (entry.id, crc32(entry.frame))
+            if index <= len(committed):
+                if committed[index - 1] != fact:
+                    raise self._broken(
+                        "committed prefix equal",
+                        f"{node} committed {entry.term}:{index} ({fact[1]:08x}), elsewhere entry {index} is "
+                        f"{committed[index - 1][0].term}:{index} ({committed[index - 1][1]:08x})",
+                    )
+                continue
+            if index > len(committed) + 1:
+                raise self._broken(
+                    "committed prefix equal", f"{node} committed {index}, nobody committed {len(committed) + 1}"
+                )
+            committed.append(fact)
+        if first < log.first:
+            self._check_base(node, log.base)
+        self._check_quorum(node, log.committed)
+
+    def _check_base(self, node: NodeId, base: EntryId) -> None:
+        if base.index > len(self.committed):
+            raise self._broken(
+                "committed prefix equal", f"{node} starts at {base}, only {len(self.committed)} are committed"
+            )
+        if base.index and self.committed[base.index - 1][0] != base:
+            raise self._broken(
+                "committed prefix equal",
+                f"{node} starts after {base}, entry {base.index} is {self.committed[base.index - 1][0]}",
+            )
+
+    def _check_quorum(self, node: NodeId, index: LogIndex) -> None:
+        if not index:
+            return
+        entry, _ = self.committed[index - 1]
+        holders = self.durability.holders(self.group, entry)
+        if len(holders) * 2 <= self.voter_count:
+            raise self._broken(
+                "committed is durable on a majority",
+                f"{node} takes entry {entry.term}:{entry.index} as committed; it is on the disks of {', '.join(holders) or 'nobody'}",
+            )
+
+    def on_restarted(self, node: NodeId) -> None:
+        """Commit and applied marks are volatile: they start over; the term does not, `spoken` remembers it."""
+        self.seen[node] = Seen()

@@ -1,0 +1,135 @@
+"""Who looks on? All checkers of a cluster, fed by its hosts and clients as things happen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from aegis_replication.consensus import invariants
+from aegis_replication.engine.effects import Effects
+from aegis_replication.errors import InvariantBroken
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import LogWrite, RecoveredGroup, SnapshotMeta
+from aegis_replication.simulation.checkers import linearizability
+from aegis_replication.simulation.checkers.agreement import AgreementChecker
+from aegis_replication.simulation.checkers.durability import DurabilityChecker
+from aegis_replication.simulation.checkers.linearizability import Operation
+from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
+from aegis_replication.simulation.checkers.model import KeyValueModel
+from aegis_replication.simulation.host import Host, empty_group
+from aegis_replication.simulation.workload import Client, Journal, Pending, answers
+from aegis_replication.state_machine import commands as ask
+from aegis_replication.state_machine.base import Machine
+
+
+class Watch:
+    """The checkers of one run. Each of its methods raises InvariantBroken when a promise was broken."""
+
+    __slots__ = ("agreement", "durability", "groups", "machines", "_make_machine")
+
+    def __init__(
+        self,
+        groups: Sequence[GroupId],
+        voter_count: int,
+        make_machine: Callable[[GroupId], Machine],
+        make_model: Callable[[], KeyValueModel | None],
+    ) -> None:
+        self.groups = tuple(groups)
+        self.durability = DurabilityChecker()
+        self.agreement = {group: AgreementChecker(group, voter_count, self.durability) for group in groups}
+        self.machines = {group: MachineChecker(group, make_model()) for group in groups}
+        self._make_machine = make_machine
+
+    def make_machine(self, node: NodeId, group: GroupId) -> Machine:
+        """A replica's machine, watched."""
+        return WatchedMachine(self._make_machine(group), node, self.machines[group])
+
+    @property
+    def elections(self) -> int:
+        return sum(agreement.elections for agreement in self.agreement.values())
+
+    # --- hosts ---
+
+    def on_recovered(self, host: Host, recovered: Mapping[GroupId, RecoveredGroup]) -> None:
+        for group in self.groups:
+            found = recovered.get(group) or empty_group()
+            self.durability.on_recovered(host.node, group, found)
+            self.agreement[group].on_restarted(host.node)
+
+    def on_effects(self, host: Host, effects: Effects) -> None:
+        node, agreement, durability = host.node, self.agreement, self.durability
+        for target, group, message in effects.messages:
+            durability.on_sent(node, group, target, message)
+            agreement[group].on_sent(node, target, message)
+        for write in effects.writes:
+            durability.shadow(node, write.group).write(write)
+            agreement[write.group].on_write(node, write, host.replica(write.group))
+        for change in effects.changes:
+            agreement[change.group].on_change(node, change, host.replica(change.group))
+
+    def on_durable(self, host: Host, write: LogWrite) -> None:
+        self.durability.shadow(host.node, write.group).settle(write.number)
+
+    def on_snapshot(self, host: Host, group: GroupId, meta: SnapshotMeta) -> None:
+        self.durability.shadow(host.node, group).name_snapshot(meta.id)
+
+    def on_turn(self, host: Host) -> None:
+        for group, replica in host.engine.replicas.items():
+            invariants.check(replica.raft)
+            self.agreement[group].on_turn(host.node, replica)
+
+    # --- clients ---
+
+    def on_called(self, pending: Pending) -> None:
+        """A client asks: whatever it will be told includes everything acknowledged until now."""
+        pending.since = self.machines[pending.asked.group].acknowledged
+
+    def on_answer(self, client: Client, pending: Pending, result: Any) -> None:
+        """A client was told something: is it what the committed log says?"""
+        group = pending.asked.group
+        machine, committed = self.machines[group], len(self.agreement[group].committed)
+        body = pending.asked.body
+        if pending.session is not None:
+            machine.on_acknowledged(pending.session.name, pending.sequence, result, committed)
+        if isinstance(body, ask.Range):
+            page = {key: (value, version) for key, value, version in result[0]}
+            machine.on_page(page, [key for key, _ in pending.asked.actions], pending.since, committed)
+        elif isinstance(body, ask.GetMany):
+            page = {key: (item[0], item[1]) for key, item in zip(body.keys, result, strict=True) if item is not None}
+            machine.on_page(page, body.keys, pending.since, committed)
+
+    # --- at the end ---
+
+    def on_end(self, hosts: Sequence[Host], journal: Journal) -> None:
+        """All replicas stand at the same entry with the same state, and the history of all clients is linearizable."""
+        for group in self.groups:
+            for host in hosts:
+                replica = host.replica(group)
+                self.machines[group].compare(host.node, replica.applied, replica.machine.digest())
+        try:
+            anomaly = linearizability.check(journal.operations)
+        except linearizability.Undecided:
+            anomaly = linearizability.check(self._settled(journal))
+        if anomaly is not None:
+            raise InvariantBroken("linearizable per key", str(anomaly))
+
+    def _settled(self, journal: Journal) -> list[Operation]:
+        """The history with the log as a witness: of a command without an answer, it knows whether it was applied.
+
+        Only for histories in which too many answers are missing to be judged by what clients saw alone.
+        """
+        end = journal.moment()
+        settled = [operation for at, operation in enumerate(journal.operations) if at not in journal.unanswered]
+        for at, pending in journal.unanswered.items():
+            model, operation = self.machines[pending.asked.group].model, journal.operations[at]
+            if model is None or pending.session is None:
+                settled.append(operation)
+                continue
+            _, answer = model.answers.get((pending.session.name, pending.sequence), (0, None))
+            if answer is not None:
+                position = [f"{pending.asked.group}/{key.decode()}" for key, _ in pending.asked.actions].index(
+                    operation.key
+                )
+                result = answers(pending.asked, answer)[position][2]
+                settled.append(msgspec.structs.replace(operation, returned=end, result=result))
+        return settled

@@ -1,0 +1,349 @@
+"""A whole cluster in your hands: start, crash, cut and heal nodes, ask as a client, and let virtual time pass.
+
+>>> from aegis_replication.simulation import Cluster
+>>> cluster = Cluster(3, seed=7)
+>>> cluster.put("k", "1")
+>>> cluster.crash(cluster.leader(), losing="unsynced")
+>>> cluster.get("k")
+b'1'
+
+Everything is checked while it happens: whatever breaks a promise raises InvariantBroken at that very step, with the
+story of what led there.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.engine.events import PeerLost, PeerSeen
+from aegis_replication.engine.replica import ReplicaLimits
+from aegis_replication.errors import InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.simulation.checkers.model import KeyValueModel
+from aegis_replication.simulation.checkers.watch import Watch
+from aegis_replication.simulation.clock import Clock
+from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, SimulatedDisk
+from aegis_replication.simulation.host import Host, HostSettings
+from aegis_replication.simulation.network import CALM, Network, Weather
+from aegis_replication.simulation.trace import Trace
+from aegis_replication.simulation.workload import Ask, Client, Journal, Pending
+from aegis_replication.state_machine import commands as ask
+from aegis_replication.state_machine.base import Machine
+from aegis_replication.state_machine.key_value import KeyValueMachine
+from aegis_replication.state_machine.sessions import IDLE_MS, SESSIONS_MAX, SessionMachine
+from aegis_replication.storage.base import Identity, Storage
+from aegis_replication.storage.directory import DirectoryStorage
+
+GROUP: GroupId = 1
+
+CALM_CONFIG = RaftConfig(snapshot_threshold=200, trailing_entries=20)
+
+_DOOR = 0  # the number of the client whose hands are yours
+
+
+class Cluster:
+    """Nodes "a", "b", "c", ... that talk over a simulated network, each with its own disk; they start at once.
+
+    Times are virtual milliseconds. Equal arguments and equal calls give equal runs.
+    """
+
+    def __init__(
+        self,
+        nodes: int | Sequence[NodeId] = 3,
+        *,
+        seed: int = 0,
+        config: RaftConfig = CALM_CONFIG,
+        groups: Sequence[GroupId] = (GROUP,),
+        weather: Weather = CALM,
+        speed: DiskSpeed | None = None,
+        flush_aside: bool = False,
+        segment_bytes: int = 64 * 1024,
+        sessions_max: int = SESSIONS_MAX,
+        idle_ms: int = IDLE_MS,
+        machine: Callable[[], Machine] | None = None,
+        limits: ReplicaLimits | None = None,
+    ) -> None:
+        names = [chr(ord("a") + number) for number in range(nodes)] if isinstance(nodes, int) else list(nodes)
+        if not names or len(set(names)) != len(names) or any(name.startswith("#") for name in names):
+            raise InvalidArgument(f"nodes = {nodes!r}: give a number from 1 to 26, or different names")
+        self.seed = seed
+        self.clock = Clock(seed)
+        # How often each kind of fault really happened.
+        self.faults: Counter[str] = Counter()
+        self.trace = Trace(self.clock)
+        self.network = Network(self.clock, self._deliver, weather=weather, faults=self.faults)
+        self.journal = Journal()
+        self._segment_bytes = segment_bytes
+        config = config.replace(node_id=names[0], peers=names)
+        self.watch = Watch(
+            groups,
+            len(names),
+            (lambda group: machine())
+            if machine is not None
+            else (lambda group: SessionMachine(KeyValueMachine(), sessions_max=sessions_max, idle_ms=idle_ms)),
+            (lambda: None) if machine is not None else (lambda: KeyValueModel(sessions_max, idle_ms)),
+        )
+        self._incarnations = {name: self.clock.random(f"incarnation {name}").getrandbits(64) for name in names}
+        self.hosts: dict[NodeId, Host] = {}
+        for name in names:
+            settings = HostSettings(
+                config, tuple(groups), self.watch.make_machine, self._open_storage, aside=flush_aside, limits=limits
+            )
+            disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, speed)
+            self.hosts[name] = Host(name, settings, self.clock, disk, self._send, self.watch, self.trace)
+        self.clients: dict[int, Client] = {}
+        self._answers: dict[int, Any] = {}
+        self._door = self.add_client(_DOOR, None)
+        self._door.is_patient = True
+        for name in names:
+            self.start(name)
+
+    def _open_storage(self, disk: SimulatedDisk, node: NodeId) -> Storage:
+        identity = Identity("simulated", node, self._incarnations[node])
+        return DirectoryStorage.open(f"{ROOT}/data", identity, files=disk, segment_bytes=self._segment_bytes)
+
+    # --- what passes between sites ---
+
+    def _send(self, source: str, target: str, packet: bytes) -> None:
+        self.network.send(source, target, packet, once=target.startswith("#") or source.startswith("#"))
+
+    def _deliver(self, source: str, target: str, packet: bytes) -> None:
+        if target.startswith("#"):
+            client = self.clients[int(target[1:])]
+            self.trace.note(client.site, f"is answered by {source}", None, mark=packet)
+            client.receive(packet)
+        elif source.startswith("#"):
+            self.hosts[target].request(int(source[1:]), packet)
+        else:
+            self.hosts[target].receive(source, packet)
+
+    # --- nodes ---
+
+    @property
+    def nodes(self) -> list[NodeId]:
+        return list(self.hosts)
+
+    def start(self, node: NodeId) -> None:
+        """A new process on a node's disk."""
+        host = self._host(node)
+        host.start()
+        if host.is_up:
+            for other in self.hosts.values():
+                if other is not host:
+                    other.tell(PeerSeen(node, f"{node}:clients"))
+
+    def stop(self, node: NodeId) -> None:
+        """End a node's process in good order."""
+        self._host(node).stop()
+        self._miss(node)
+
+    def crash(self, node: NodeId, *, losing: Losing = "some") -> None:
+        """Cut a node's power (losing "some" or all "unsynced" writes), or only end its process (losing="nothing")."""
+        self._host(node).crash(losing)
+        self._miss(node)
+
+    def _miss(self, node: NodeId) -> None:
+        for other in self.hosts.values():
+            if other.node != node:
+                other.tell(PeerLost(node))
+
+    def pause(self, node: NodeId) -> None:
+        """Give a node's process no time, as SIGSTOP does."""
+        self._host(node).pause()
+
+    def resume(self, node: NodeId) -> None:
+        """Let it go on."""
+        self._host(node).resume()
+
+    def _host(self, node: NodeId) -> Host:
+        if node not in self.hosts:
+            raise InvalidArgument(f"there is no node {node!r}: the nodes are {', '.join(self.hosts)}")
+        return self.hosts[node]
+
+    def leader(self, group: GroupId = GROUP) -> NodeId:
+        """The node that leads with the highest term; waits until there is one. Raises Unavailable after 10 s."""
+        self.wait_until(lambda: self._leader(group) is not None, f"a leader of group {group}")
+        found = self._leader(group)
+        assert found is not None, f"group {group} lost its leader between two steps"
+        return found
+
+    def _leader(self, group: GroupId) -> NodeId | None:
+        leading = [
+            (host.replica(group).raft.term, name)
+            for name, host in self.hosts.items()
+            if host.is_up and host.replica(group).raft.is_leader
+        ]
+        return max(leading)[1] if leading else None
+
+    # --- links ---
+
+    def partition(self, *sides: Iterable[NodeId]) -> None:
+        """Cut every link between nodes of different sides; clients reach all."""
+        split = [list(side) for side in sides]
+        for position, side in enumerate(split):
+            for other in split[position + 1 :]:
+                self.network.split(side, other)
+        self.trace.note("network", "is split", split)
+
+    def isolate(self, node: NodeId) -> None:
+        """Cut a node off from all others; clients still reach it."""
+        self.partition([node], [name for name in self.hosts if name != node])
+
+    def cut(self, source: NodeId, target: NodeId) -> None:
+        """Nothing passes from `source` to `target`; the other way it does."""
+        self.network.cut(source, target)
+        self.trace.note("network", f"is cut from {source} to {target}")
+
+    def heal(self) -> None:
+        """Make every link whole, quick and reliable."""
+        self.network.heal()
+        self.network.weather = CALM
+        self.trace.note("network", "is healed")
+
+    # --- time ---
+
+    def run(self, duration_ms: float) -> None:
+        """Let time pass."""
+        until_ms = self.clock.now_ms + duration_ms
+        while self.clock.next_ms is not None and self.clock.next_ms <= until_ms:
+            self.step()
+        self.clock.now_ms = max(self.clock.now_ms, until_ms)
+
+    def wait_until(self, is_true: Callable[[], bool], what: str, *, within_ms: float = 10_000.0) -> None:
+        """Let time pass until `is_true()`. Raises Unavailable, naming `what`, when it takes longer."""
+        until_ms = self.clock.now_ms + within_ms
+        while not is_true():
+            if self.clock.next_ms is None or self.clock.next_ms > until_ms:
+                raise Unavailable(f"seed {self.seed}: no {what} within {within_ms:.0f} ms of virtual time")
+            self.step()
+
+    def step(self) -> None:
+        """The smallest thing that can happen next. A broken promise carries the seed and the story from here."""
+        try:
+            self.clock.step()
+        except InvariantBroken as broken:
+            broken.add_note(f"seed {self.seed}, step {self.clock.steps}, {self.clock.now_ms:.3f} ms of virtual time")
+            broken.add_note("\n".join(self.trace.story()))
+            raise
+
+    # --- clients ---
+
+    def add_client(self, index: int, choose: Callable[..., Ask] | None, **options: Any) -> Client:
+        """One more client; it asks nothing before `begin`."""
+        client = Client(
+            index,
+            clock=self.clock,
+            nodes=self.nodes,
+            send=self._send,
+            journal=self.journal,
+            choose=choose,
+            on_called=self.watch.on_called,
+            on_answer=self._on_answer,
+            **options,
+        )
+        self.clients[index] = client
+        return client
+
+    def _on_answer(self, client: Client, pending: Pending, result: Any) -> None:
+        self.watch.on_answer(client, pending, result)
+        if client is self._door:
+            self._answers[pending.number] = result
+
+    def put(self, key: str | bytes, value: str | bytes) -> int:
+        """Set `key`; its new version. Like all of these: waits for the answer, tries other nodes, raises OutcomeUnknown."""
+        name, text = ask.text_key(key), ask.text_key(value)
+        version: int = self.ask(Ask(GROUP, ask.Put(name, text), ((name, ("put", text)),)))
+        return version
+
+    def get(self, key: str | bytes) -> bytes | None:
+        """The value of `key`, linearizable, or None."""
+        name = ask.text_key(key)
+        item = self.ask(Ask(GROUP, ask.Get(name), ((name, ("get",)),), is_query=True))
+        return None if item is None else item[0]
+
+    def increment(self, key: str | bytes, by: int = 1) -> int:
+        """Add to the number in `key`; the sum."""
+        name = ask.text_key(key)
+        total: int = self.ask(Ask(GROUP, ask.Increment(name, by), ((name, ("increment", by)),)))
+        return total
+
+    def cas(self, key: str | bytes, value: str | bytes, *, expect: str | bytes | None) -> bool:
+        """Set `key` if it holds `expect` (None: if it is absent); whether it did."""
+        name, text = ask.text_key(key), ask.text_key(value)
+        expected = None if expect is None else ask.text_key(expect)
+        version = 0 if expected is None else None
+        swap = ask.CompareAndSet(name, text, expect=expected, expect_version=version)
+        return bool(self.ask(Ask(GROUP, swap, ((name, ("cas", text, expected)),)))[0])
+
+    def delete(self, key: str | bytes) -> bool:
+        """Remove `key`; whether it was there."""
+        name = ask.text_key(key)
+        return bool(self.ask(Ask(GROUP, ask.Delete(name), ((name, ("delete",)),))))
+
+    def ask(self, asked: Ask, *, within_ms: float = 10_000.0) -> Any:
+        """Send any request and let time pass until it is answered; the machine's answer as plain values."""
+        number = self._door.ask(asked, timeout_ms=within_ms)
+        until_ms = self.clock.now_ms + within_ms + 2_000.0
+        while number in self._door.pending and self.clock.next_ms is not None and self.clock.next_ms <= until_ms:
+            self.step()
+        if number in self._answers:
+            return self._answers.pop(number)
+        self._door.pending.pop(number, None)
+        what = f"{type(asked.body).__name__} on group {asked.group}"
+        if asked.is_query:
+            raise Unavailable(f"seed {self.seed}: no answer to {what} within {within_ms:.0f} ms of virtual time")
+        raise OutcomeUnknown(what, f"seed {self.seed}: no answer within {within_ms:.0f} ms of virtual time")
+
+    # --- when all is well again ---
+
+    def recover(self, *, within_ms: float = 10_000.0) -> None:
+        """Heal the network, start every node, and wait until each group has one leader and all replicas caught up.
+
+        Raises InvariantBroken("liveness") when that takes longer.
+        """
+        self.heal()
+        for name, host in self.hosts.items():
+            host.disk.speed = DiskSpeed()
+            host.disk.failing = host.disk.full = False
+            host.disk.cut_at = 0
+            if host.state == "paused":
+                self.resume(name)
+            elif host.state != "up":
+                self.start(name)
+        try:
+            self.wait_until(self._is_level, "leader and level replicas", within_ms=within_ms)
+        except Unavailable:
+            raise InvariantBroken("liveness", self._standing(within_ms)) from None
+
+    def _is_level(self) -> bool:
+        return all(self._is_group_level(group) for group in self.watch.groups)
+
+    def _is_group_level(self, group: GroupId) -> bool:
+        if not all(host.is_up for host in self.hosts.values()):
+            return False
+        replicas = [host.replica(group) for host in self.hosts.values()]
+        leaders = [replica for replica in replicas if replica.raft.is_leader]
+        if len(leaders) != 1:
+            return False
+        log = leaders[0].raft.log
+        is_own_term = log.committed == log.last_index and log.last.term == leaders[0].raft.term
+        return is_own_term and all(replica.applied == log.last_index for replica in replicas)
+
+    def _standing(self, within_ms: float) -> str:
+        lines = [f"healed for {within_ms:.0f} ms of virtual time, but:"]
+        for name, host in self.hosts.items():
+            if not host.is_up:
+                lines.append(f"{name} is {host.state} ({host.damage})")
+                continue
+            for group, replica in host.engine.replicas.items():
+                raft = replica.raft
+                lines.append(
+                    f"{name} group {group}: {raft.role} of term {raft.term}, leader {raft.leader}, last {raft.log.last}, "
+                    f"committed {raft.log.committed}, applied {replica.applied}"
+                )
+        return "\n  ".join(lines)
+
+    def check(self) -> None:
+        """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`."""
+        self.watch.on_end(list(self.hosts.values()), self.journal)

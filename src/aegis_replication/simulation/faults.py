@@ -1,0 +1,408 @@
+"""What goes wrong in a run? A plan drawn from the seed, and the nemesis that carries it out while clients are at work."""
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from aegis_replication import wire
+from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.consensus.messages import AppendReply, Message, RequestVote, VoteReply
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import EntryId
+from aegis_replication.simulation.cluster import Cluster
+from aegis_replication.simulation.disk import ROOT, DiskSpeed
+from aegis_replication.simulation.host import Host
+from aegis_replication.simulation.network import Weather
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What one run is made of. Each seed draws its own, so that some faults meet undisturbed by others."""
+
+    nodes: int
+    groups: int
+    clients: int
+    client_depth: int
+    pause_ms: float  # between a client's requests
+    duration_ms: float  # of the part with faults
+    gap_ms: float  # mean, between faults
+    kinds: tuple[str, ...]  # which faults this run has
+    flush_aside: bool
+    sessions_max: int
+    idle_ms: int
+    weather: Weather
+    flush_ms: float
+    segment_bytes: int
+    without_session: float  # part of the commands that clients send outside of any session
+    raft: dict[str, Any]  # arguments of RaftConfig
+
+    def config(self) -> RaftConfig:
+        """The replicas' settings."""
+        return RaftConfig(**self.raft)
+
+
+def draw_plan(random: Random) -> Plan:
+    """A plan; the ranges are what a cluster of this kind must survive."""
+    timeout_ms = random.choice((100, 150, 150, 250))
+    raft: dict[str, Any] = {
+        "election_timeout": (timeout_ms, 2 * timeout_ms),
+        "heartbeat_interval": timeout_ms / 3,
+        "snapshot_threshold": random.choice((12, 30, 80)),
+        "trailing_entries": random.choice((0, 3, 20)),
+        "append_bytes_max": random.choice((300, 2000, 65536)),
+        "max_entries_per_request": random.choice((4, 100)),
+        "pre_vote": random.random() < 0.85,
+        "check_quorum": random.random() < 0.9,
+    }
+    clients = random.randint(3, 6)
+    is_rough = random.random() < 0.5
+    return Plan(
+        nodes=random.choice((3, 3, 3, 3, 3, 5, 5, 4, 4, 2)),
+        groups=random.choice((1, 1, 1, 2)),
+        clients=clients,
+        client_depth=random.choice((1, 2, 4)),
+        pause_ms=random.choice((10.0, 30.0, 60.0)),
+        duration_ms=random.uniform(4000.0, 8000.0),
+        gap_ms=random.choice((80.0, 150.0, 400.0)),
+        kinds=tuple(kind for kind in KINDS if random.random() < 0.6) or KINDS,
+        flush_aside=random.random() < 0.5,
+        sessions_max=random.choice((clients - 1, clients + 2, 10_000)),
+        idle_ms=random.choice((1500, 3_600_000)),
+        weather=Weather(
+            delay_mean_ms=random.choice((0.5, 2.0, 10.0)),
+            drop=random.choice((0.0, 0.01, 0.1)) if is_rough else 0.0,
+            duplicate=random.choice((0.0, 0.05, 0.3)) if is_rough else 0.0,
+            straggle=random.choice((0.0, 0.01, 0.05)) if is_rough else 0.0,
+        ),
+        flush_ms=random.choice((0.2, 1.0, 4.0)),
+        segment_bytes=random.choice((16 * 1024, 16 * 1024, 64 * 1024)),
+        without_session=random.choice((0.0, 0.05, 0.5)),
+        raft=raft,
+    )
+
+
+class Nemesis:
+    """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
+
+    __slots__ = ("cluster", "damaged", "plan", "random", "_awaited", "_dismissed")
+
+    def __init__(self, cluster: Cluster, plan: Plan) -> None:
+        self.cluster = cluster
+        self.plan = plan
+        self.random: Random = cluster.clock.random("nemesis")
+        # The one node whose disk has turned bits; never two at once.
+        self.damaged: NodeId | None = None
+        self._awaited: set[NodeId] = set()  # down, their start is planned
+        self._dismissed = False
+
+    def begin(self) -> None:
+        self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
+        self._later(50.0, self._revive)
+
+    def dismiss(self) -> None:
+        """Nothing more goes wrong. What is broken stays so until the cluster recovers."""
+        self._dismissed = True
+        for host in self.cluster.hosts.values():
+            host.disk.put_back()
+
+    def _later(self, delay_ms: float, action: Callable[..., None], *arguments: Any) -> None:
+        self.cluster.clock.after(delay_ms, self._if_active, action, arguments)
+
+    def _if_active(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if not self._dismissed:
+            action(*arguments)
+
+    def _strike(self) -> None:
+        kind = self.random.choice(self.plan.kinds)
+        self.cluster.trace.note("nemesis", kind)
+        _STRIKES[kind](self)
+        self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
+
+    def _count(self, kind: str) -> None:
+        self.cluster.faults[kind] += 1
+
+    def _revive(self) -> None:
+        """Whoever is down starts again after a while; damage is put back once it was refused, as from a backup."""
+        for name, host in self.cluster.hosts.items():
+            if host.state in ("down", "refused") and name not in self._awaited:
+                self._awaited.add(name)
+                self._later(self.random.choice((20.0, 200.0, 1000.0)) * self.random.random(), self._start, name)
+        self._later(50.0, self._revive)
+
+    def _start(self, name: NodeId) -> None:
+        self._awaited.discard(name)
+        host = self.cluster.hosts[name]
+        if host.state == "refused":
+            self._count("damage_refused")
+            host.disk.put_back()
+            if self.damaged == name:
+                self.damaged = None
+        if host.state in ("down", "refused"):
+            self.cluster.start(name)
+
+    def _victim(self) -> Host | None:
+        """Half of the time a leader, else anybody who is up."""
+        up = [host for host in self.cluster.hosts.values() if host.is_up]
+        leading = [host for host in up if any(each.raft.is_leader for each in host.engine.replicas.values())]
+        chosen = leading if leading and self.random.random() < 0.5 else up
+        return self.random.choice(chosen) if chosen else None
+
+    def _some_ms(self) -> float:
+        """How long a fault lasts: mostly around an election timeout, now and then much longer."""
+        return (
+            self.plan.config().election_timeout_max_ms * self.random.choice((0.3, 1.0, 3.0, 8.0)) * self.random.random()
+        )
+
+    # --- processes ---
+
+    def _crash(self) -> None:
+        if host := self._victim():
+            self._count("crash")
+            self.cluster.crash(host.node, losing=self.random.choice(("some", "some", "unsynced")))
+
+    def _kill(self) -> None:
+        if host := self._victim():
+            self._count("kill")
+            self.cluster.crash(host.node, losing="nothing")
+
+    def _crash_all(self) -> None:
+        self._count("crash_all")
+        for host in self.cluster.hosts.values():
+            self.cluster.crash(host.node, losing=self.random.choice(("some", "unsynced", "nothing")))
+
+    def _crash_in_call(self) -> None:
+        """The power fails in one of the next changing calls to the files, whichever it is."""
+        if host := self._victim():
+            host.disk.cut_at = host.disk.calls + self.random.choice((1, 2, 3, 5, 8, 20))
+
+    def _restart(self) -> None:
+        if host := self._victim():
+            self._count("restart")
+            self.cluster.stop(host.node)
+
+    def _pause(self) -> None:
+        if host := self._victim():
+            self._count("pause")
+            self.cluster.pause(host.node)
+            self._later(2.0 * self._some_ms(), self.cluster.resume, host.node)
+
+    # --- links ---
+
+    def _partition(self) -> None:
+        nodes = self.cluster.nodes
+        self.random.shuffle(nodes)
+        cut = self.random.randint(1, max(1, len(nodes) - 1))
+        self.cluster.partition(nodes[:cut], nodes[cut:])
+        self._later(2.0 * self._some_ms(), self._mend_all)
+
+    def _isolate(self) -> None:
+        if host := self._victim():
+            self.cluster.isolate(host.node)
+            self._later(2.0 * self._some_ms(), self._mend_all)
+
+    def _mend_all(self) -> None:
+        self.cluster.network.heal()
+
+    def _one_way(self) -> None:
+        """A node that is heard and hears nobody, or hears and isn't heard; or a single link, one way."""
+        if host := self._victim():
+            others = [name for name in self.cluster.nodes if name != host.node]
+            if self.random.random() < 0.4:
+                others = self.random.sample(others, 1)
+            is_mute = self.random.random() < 0.5
+            for other in others:
+                self.cluster.cut(*((host.node, other) if is_mute else (other, host.node)))
+            self._later(2.0 * self._some_ms(), self._mend_all)
+
+    def _ring(self) -> None:
+        """Each node reaches only its two neighbours: every majority overlaps, nobody sees all."""
+        nodes = self.cluster.nodes
+        self.random.shuffle(nodes)
+        if len(nodes) > 3:
+            for position, node in enumerate(nodes):
+                for step in range(2, len(nodes) - 1):
+                    self.cluster.network.cut(node, nodes[(position + step) % len(nodes)], kind="partition_ring")
+            self._later(2.0 * self._some_ms(), self._mend_all)
+
+    def _flap(self) -> None:
+        if len(self.cluster.nodes) > 1:
+            one, other = self.random.sample(self.cluster.nodes, 2)
+            self._toggle(one, other, self.random.randint(4, 10))
+
+    def _toggle(self, one: NodeId, other: NodeId, left: int) -> None:
+        network = self.cluster.network
+        for source, target in ((one, other), (other, one)):
+            if left % 2:
+                network.mend(source, target)
+            else:
+                network.cut(source, target, kind="link_flapping")
+        if left > 1:
+            self._later(self._some_ms() / 3.0, self._toggle, one, other, left - 1)
+        else:
+            self._mend_all()
+
+    def _slow_link(self) -> None:
+        if len(self.cluster.nodes) > 1:
+            one, other = self.random.sample(self.cluster.nodes, 2)
+            extra_ms = self.random.choice((20.0, 100.0, 400.0))
+            self.cluster.network.slow(one, other, extra_ms)
+            self._later(self._some_ms() * 2.0, self.cluster.network.slow, one, other, 0.0)
+
+    def _storm(self) -> None:
+        network = self.cluster.network
+        network.weather = Weather(
+            delay_mean_ms=self.random.choice((2.0, 20.0, 60.0)),
+            drop=self.random.choice((0.05, 0.2, 0.3)),
+            duplicate=self.random.choice((0.0, 0.2, 0.5)),
+            straggle=self.random.choice((0.0, 0.1, 0.3)),
+        )
+        self._later(self._some_ms() * 2.0, self._calm_down)
+
+    def _calm_down(self) -> None:
+        self.cluster.network.weather = self.plan.weather
+
+    def _stranger(self) -> None:
+        """Somebody who is no member speaks as if it were one, with knowledge of everything."""
+        host = self._victim()
+        if host is None:
+            return
+        for group in host.engine.replicas:
+            self._lie(host, group, self.random.randint(0, 2), 12)
+
+    def _lie(self, host: Host, group: GroupId, which: int, left: int) -> None:
+        if host.is_up and left:
+            raft = host.replica(group).raft
+            lie: Message
+            if which == 0:
+                lie = AppendReply(raft.term, 0, matched=raft.log.last_index)
+            elif which == 1:
+                lie = VoteReply(raft.term, True)
+            else:
+                lie = RequestVote(raft.term + 1, EntryId(raft.term + 1, raft.log.last_index + 1), force=True)
+            self._count("stranger")
+            host.receive("stranger", wire.encode_message(group, lie))
+            self._later(3.0 * self.random.random(), self._lie, host, group, which, left - 1)
+
+    # --- disks ---
+
+    def _slow_disk(self) -> None:
+        if host := self._victim():
+            host.disk.speed = DiskSpeed(
+                self.plan.flush_ms, slow=0.3, slow_max_ms=self.random.choice((50.0, 300.0, 1000.0))
+            )
+            self._later(3.0 * self._some_ms(), self._quick_disk, host)
+
+    def _quick_disk(self, host: Host) -> None:
+        host.disk.speed = DiskSpeed(self.plan.flush_ms)
+
+    def _failing_disk(self) -> None:
+        if host := self._victim():
+            host.disk.failing = True
+
+    def _full_disk(self) -> None:
+        if host := self._victim():
+            host.disk.full = True
+            self._later(2.0 * self._some_ms(), self._emptier_disk, host)
+
+    def _emptier_disk(self, host: Host) -> None:
+        host.disk.full = False
+
+    def _damage(self) -> None:
+        """Bits turn in bytes that were flushed a while ago, while the node is down: it must notice, or not need them."""
+        host = self._victim()
+        if host is None or self.damaged is not None:
+            return
+        # In the log only what a later record covers: damage of the very last flush can't be told from a torn write.
+        places = [*host.disk.old_places(f"{ROOT}/data/log"), *host.disk.old_places(f"{ROOT}/data/snapshots")[-4:]]
+        self.cluster.crash(host.node, losing=self.random.choice(("nothing", "some")))
+        if places:
+            self.damaged = host.node
+            place = self.random.choice(places[-60:])
+            if host.disk.flip(place.path, place.offset + self.random.randrange(place.length), self.random.randrange(8)):
+                self._count("bit_flip")
+
+    def _garbage(self) -> None:
+        """Bits turn behind the log's end, where nothing is written yet or old records lie: the node must start."""
+        host = self._victim()
+        if host is None:
+            return
+        self.cluster.crash(host.node, losing=self.random.choice(("nothing", "some", "unsynced")))
+        ends = [write for write in host.disk.durable_writes if write.path.startswith(f"{ROOT}/data/log")]
+        if ends:
+            path, after = ends[-1].path, ends[-1].offset + ends[-1].length
+            for _ in range(self.random.randint(1, 4)):
+                # Well behind, so that writes not flushed yet, which the next start may still find, stay as they are.
+                if host.disk.flip(path, after + 4096 + self.random.randrange(4096), self.random.randrange(8)):
+                    self._count("garbage_behind_tail")
+
+    # --- clocks and clients ---
+
+    def _clock_jump(self) -> None:
+        if host := self._victim():
+            self._count("clock_jump")
+            host.settings.wall_skew_ms += (
+                self.random.choice((-60_000.0, -500.0, 200.0, 700.0, 60_000.0)) * self.random.random()
+            )
+
+    def _client_crash(self) -> None:
+        self._count("client_crash")
+        clients = [client for client in self.cluster.clients.values() if client.depth and client.index]
+        if clients:
+            self.random.choice(clients).crash()
+
+
+_STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
+    "crash": Nemesis._crash,
+    "kill": Nemesis._kill,
+    "crash_all": Nemesis._crash_all,
+    "crash_in_call": Nemesis._crash_in_call,
+    "restart": Nemesis._restart,
+    "pause": Nemesis._pause,
+    "partition": Nemesis._partition,
+    "isolate": Nemesis._isolate,
+    "one_way": Nemesis._one_way,
+    "ring": Nemesis._ring,
+    "flap": Nemesis._flap,
+    "slow_link": Nemesis._slow_link,
+    "storm": Nemesis._storm,
+    "stranger": Nemesis._stranger,
+    "slow_disk": Nemesis._slow_disk,
+    "failing_disk": Nemesis._failing_disk,
+    "full_disk": Nemesis._full_disk,
+    "damage": Nemesis._damage,
+    "garbage": Nemesis._garbage,
+    "clock_jump": Nemesis._clock_jump,
+    "client_crash": Nemesis._client_crash,
+}
+
+KINDS: Final = tuple(_STRIKES)
+"""What the nemesis can do. What it causes is counted by its effect: a partition by the packets that it stopped."""
+
+COUNTED: Final = (
+    "message_dropped",
+    "message_duplicated",
+    "message_delayed",
+    "message_slowed",
+    "partition",
+    "partition_one_way",
+    "partition_ring",
+    "link_flapping",
+    "stranger",
+    "crash",
+    "crash_all",
+    "crash_in_call",
+    "kill",
+    "restart",
+    "pause",
+    "unsynced_lost",
+    "flush_slow",
+    "flush_failed",
+    "disk_full",
+    "bit_flip",
+    "damage_refused",
+    "garbage_behind_tail",
+    "clock_jump",
+    "client_crash",
+)
+"""Every kind of fault that a report counts; each must happen in a hundred seeds."""

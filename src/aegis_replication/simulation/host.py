@@ -1,0 +1,504 @@
+"""One simulated node: the production engine and storage in a process that can be slow, paused, killed and started again.
+
+It does what `aegis_replication.node` does on a real machine, in the same order: messages leave before the flush,
+promises after it. Only the clock, the network and the files are others.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+from typing import Any, Literal, Protocol, TypeAlias
+
+from aegis_replication import wire
+from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.engine.effects import Effects, ReadChunk, SaveSnapshot, StoreChunk
+from aegis_replication.engine.engine import ReplicationEngine
+from aegis_replication.engine.events import (
+    ChunkRead,
+    ChunkStored,
+    Event,
+    PeerLost,
+    PeerSeen,
+    Persisted,
+    Received,
+    Requested,
+    SnapshotFailed,
+    SnapshotSaved,
+    Ticked,
+)
+from aegis_replication.engine.replica import GroupSpec, Replica, ReplicaLimits
+from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup, SnapshotMeta
+from aegis_replication.simulation.clock import Clock
+from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
+from aegis_replication.simulation.trace import Trace
+from aegis_replication.state_machine.base import Machine
+from aegis_replication.storage.base import Storage
+
+HostState: TypeAlias = Literal["down", "up", "paused", "refused"]
+"""`refused`: its disk is damaged, the node said so and did not start."""
+
+WALL_EPOCH_MS = 1_700_000_000_000
+
+CHUNK_BYTES = 700  # small, so that a snapshot takes several
+
+
+def empty_group() -> RecoveredGroup:
+    """What a disk that knows nothing of a group holds of it."""
+    return RecoveredGroup(HardState(), NOTHING, [])
+
+
+class Watcher(Protocol):
+    """Who looks on: the checkers, by way of the cluster. Raises InvariantBroken."""
+
+    def on_recovered(self, host: "Host", recovered: Mapping[GroupId, RecoveredGroup]) -> None:
+        """A process found this on its disk."""
+
+    def on_effects(self, host: "Host", effects: Effects) -> None:
+        """These are about to be carried out."""
+
+    def on_durable(self, host: "Host", write: LogWrite) -> None:
+        """The flush that covers this write is over; the node isn't told yet."""
+
+    def on_snapshot(self, host: "Host", group: GroupId, meta: SnapshotMeta) -> None:
+        """A whole snapshot, one's own or a leader's, is on disk under its name."""
+
+    def on_turn(self, host: "Host") -> None:
+        """The engine has handled what came, and nothing of what follows is carried out yet."""
+
+
+class HostSettings:
+    """What a host is made of, apart from its place in the cluster."""
+
+    __slots__ = ("aside", "config", "groups", "limits", "make_machine", "mark_ms", "open_storage", "wall_skew_ms")
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        groups: tuple[GroupId, ...],
+        make_machine: Callable[[NodeId, GroupId], Machine],
+        open_storage: Callable[[SimulatedDisk, NodeId], Storage],
+        *,
+        aside: bool = False,
+        limits: ReplicaLimits | None = None,
+    ) -> None:
+        self.config = config
+        self.groups = groups
+        self.make_machine = make_machine
+        self.open_storage = open_storage
+        # Flush beside the loop instead of in it: other events are handled while a flush is under way.
+        self.aside = aside
+        self.limits = limits or ReplicaLimits()
+        self.mark_ms = config.heartbeat_interval_ms
+        self.wall_skew_ms = 0.0
+
+
+class Host:
+    """One node's machine: its disk stays, its processes come and go."""
+
+    __slots__ = (
+        "clock",
+        "damage",
+        "disk",
+        "engine",
+        "life",
+        "node",
+        "send",
+        "settings",
+        "state",
+        "storage",
+        "trace",
+        "watcher",
+        "_busy_until_ms",
+        "_flush_queue",
+        "_flushing",
+        "_inbox",
+        "_last_write_ms",
+        "_marked",
+        "_random",
+        "_turn_at_ms",
+    )
+
+    def __init__(
+        self,
+        node: NodeId,
+        settings: HostSettings,
+        clock: Clock,
+        disk: SimulatedDisk,
+        send: Callable[[str, str, bytes], None],
+        watcher: Watcher,
+        trace: Trace,
+    ) -> None:
+        self.node = node
+        self.settings = settings
+        self.clock = clock
+        self.disk = disk
+        self.send = send
+        self.watcher = watcher
+        self.trace = trace
+        self.state: HostState = "down"
+        # Which process this is: rises with each start, so that what was meant for an earlier one finds nobody.
+        self.life = 0
+        self.damage: StorageError | None = None
+        self.engine: ReplicationEngine
+        self.storage: Storage
+        self._random: Random = clock.random(f"node {node}")
+        self._inbox: list[Event] = []
+        self._busy_until_ms = 0.0  # blocked in a flush until then
+        self._turn_at_ms = 0.0  # the turn asked for; 0: none
+        self._flushing: list[LogWrite] = []  # written, their flush aside is under way
+        self._flush_queue: list[LogWrite] = []  # written since it began
+        self._last_write_ms = 0.0
+        self._marked = True
+
+    @property
+    def is_up(self) -> bool:
+        return self.state == "up"
+
+    def replica(self, group: GroupId) -> Replica:
+        return self.engine.replicas[group]
+
+    @property
+    def config(self) -> RaftConfig:
+        return self.settings.config.replace(node_id=self.node, peers=self.settings.config.voters)
+
+    # --- life and death ---
+
+    def start(self) -> None:
+        """A new process: recover from the disk and take part; `refused` when the disk is damaged."""
+        assert self.state in ("down", "refused"), f"{self.node} is {self.state}"
+        self.life += 1
+        self.state, self.damage = "down", None
+        self._guard(self._recover)
+
+    def _recover(self) -> None:
+        self.storage = self.settings.open_storage(self.disk, self.node)
+        recovered = self.storage.recover()
+        self.watcher.on_recovered(self, recovered)
+        found = ", ".join(
+            f"group {group} {each.base} + {len(each.entries)}" for group, each in sorted(recovered.items())
+        )
+        self.trace.note(self.node, "starts from", found or "an empty disk")
+        self.engine = ReplicationEngine(
+            node=self.node,
+            groups={group: self._spec(group, recovered.get(group)) for group in self.settings.groups},
+            random=self._random,
+            now_ms=self.clock.now_ms,
+        )
+        self.state, self.damage = "up", None
+        self._inbox, self._flushing, self._flush_queue = [], [], []
+        self._busy_until_ms = self._turn_at_ms = 0.0
+        self._last_write_ms, self._marked = self.clock.now_ms, False
+        self.disk.spent_ms = 0.0
+        for peer in self.config.peers:
+            self._inbox.append(PeerSeen(peer, f"{peer}:clients"))
+        self._ask_for_turn(self.clock.now_ms)
+
+    def _spec(self, group: GroupId, found: RecoveredGroup | None) -> GroupSpec:
+        recovered = found or empty_group()
+        pieces = None
+        if recovered.snapshot is not None:
+            pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
+        return GroupSpec(
+            self.config,
+            self.settings.make_machine(self.node, group),
+            recovered,
+            bootstrap=self.config.configuration(),
+            snapshot_pieces=pieces,
+            limits=self.settings.limits,
+        )
+
+    def crash(self, losing: Losing = "some") -> None:
+        """The machine loses its power, or with losing="nothing" only the process its life."""
+        if self.state in ("up", "paused"):
+            self.trace.note(self.node, f"crashes, losing {losing}")
+            self._die(losing)
+
+    def _die(self, losing: Losing) -> None:
+        self.state = "down"
+        self.life += 1
+        if losing == "nothing":
+            self.disk.kill()
+        else:
+            self.disk.cut_power(losing)
+        self._inbox.clear()
+
+    def stop(self) -> None:
+        """The process ends in good order."""
+        if self.state in ("up", "paused"):
+            self._guard(self.storage.close)
+            self.crash("nothing")
+
+    def pause(self) -> None:
+        """The process gets no time (SIGSTOP); what comes waits for it."""
+        if self.state == "up":
+            self.state = "paused"
+            self.trace.note(self.node, "pauses")
+
+    def resume(self) -> None:
+        """It goes on, and learns what time it is."""
+        if self.state == "paused":
+            self.state = "up"
+            self.trace.note(self.node, "goes on")
+            self._turn_at_ms = 0.0
+            self._ask_for_turn(max(self.clock.now_ms, self._busy_until_ms))
+
+    # --- what comes in ---
+
+    def receive(self, source: str, packet: bytes) -> None:
+        """A peer's packet arrived."""
+        if self.state in ("up", "paused"):
+            group, message = wire.decode_message(packet[4], packet[5:])
+            self._inbox.append(Received(source, group, message))
+            self.trace.note(self.node, f"<- {source}", message, mark=packet)
+            self._ask_for_turn(self.clock.now_ms)
+
+    def request(self, connection: int, packet: bytes) -> None:
+        """A client's packet arrived."""
+        if self.state in ("up", "paused"):
+            kind, group, request = wire.REQUEST_HEAD.unpack_from(packet, 4)
+            body = packet[4 + wire.REQUEST_HEAD.size :]
+            self._inbox.append(Requested(connection, request, kind, group, body))
+            self.trace.note(self.node, f"asked by {connection}", request, mark=packet)
+            self._ask_for_turn(self.clock.now_ms)
+
+    def tell(self, event: PeerLost | PeerSeen) -> None:
+        """News of a connection."""
+        if self.state in ("up", "paused"):
+            self._inbox.append(event)
+            self._ask_for_turn(self.clock.now_ms)
+
+    # --- turns ---
+
+    def _ask_for_turn(self, when_ms: float) -> None:
+        """See that a turn comes at `when_ms`, or as soon as the process is free again."""
+        when_ms = max(when_ms, self._busy_until_ms)
+        if self._turn_at_ms and self._turn_at_ms <= when_ms:
+            return
+        self._turn_at_ms = when_ms
+        self.clock.at(when_ms, self._turn, self.life, when_ms)
+
+    def _turn(self, life: int, asked_ms: float) -> None:
+        if life != self.life or self.state != "up" or asked_ms != self._turn_at_ms:
+            return  # another process, a paused one, or a turn that came earlier instead
+        self._turn_at_ms = 0.0
+        if self.clock.now_ms < self._busy_until_ms:
+            self._ask_for_turn(self._busy_until_ms)
+            return
+        self._guard(self._take_turn)
+
+    def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do `work` as this process would: a failed disk ends it, damage there does, and so does the power."""
+        try:
+            work(*arguments)
+        except PowerCut:
+            self.trace.note(self.node, "loses its power in the middle of a call")
+            self.disk.faults["crash_in_call"] += 1
+            self._die("some")
+        except StorageError as error:
+            self.trace.note(self.node, "stops:", str(error))
+            self._die("nothing")
+            if not isinstance(error, DiskFailed):
+                if not self.disk.is_damaged:
+                    raise InvariantBroken(
+                        "starts after every crash", f"{self.node} refuses a disk that nothing was done to: {error}"
+                    ) from error
+                self.state, self.damage = "refused", error
+        except InvariantBroken:
+            raise
+        except AssertionError as error:
+            raise InvariantBroken("the node's own assertions", f"{self.node}: {error}") from error
+        except Exception as error:
+            raise InvariantBroken("no crash of our own making", f"{self.node}: {error!r}") from error
+
+    def _take_turn(self) -> None:
+        engine = self.engine
+        wall_ms = WALL_EPOCH_MS + int(self.clock.now_ms + self.settings.wall_skew_ms)
+        engine.handle(Ticked(self.clock.now_ms, wall_ms))
+        events, self._inbox = self._inbox, []
+        for event in events:
+            engine.handle(event)
+        self._mark_when_quiet()
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        """Messages first, then one flush for all groups, then what the flush allows; until nothing follows any more."""
+        engine = self.engine
+        while True:
+            effects = engine.take_effects()
+            self.watcher.on_turn(self)
+            if not effects:
+                if engine.has_more:
+                    continue
+                break
+            self.watcher.on_effects(self, effects)
+            self._send(effects)
+            for request in effects.requests:
+                self._requests[type(request)](self, request)
+            if effects.writes and not self._write(effects.writes):
+                return  # goes on when the flush is over
+        self.storage.maintain()
+        self._ask_for_turn(self.clock.now_ms if self._inbox else engine.deadline_ms)
+
+    def _send(self, effects: Effects) -> None:
+        for target, group, message in effects.messages:
+            packet = wire.encode_message(group, message)
+            self.trace.note(self.node, f"-> {target}", message, mark=packet)
+            self.send(self.node, target, packet)
+        for connection, packet in effects.replies:
+            self.trace.note(self.node, f"answers {connection}", None, mark=packet)
+            self.send(self.node, f"#{connection}", packet)
+        for change in effects.changes:
+            self.trace.note(self.node, f"becomes {change.role} of term {change.term}:", change.why)
+
+    # --- the disk ---
+
+    def _write(self, writes: list[LogWrite]) -> bool:
+        """Write; False when the process is blocked, or waits aside, until the flush is over."""
+        self._last_write_ms, self._marked = self.clock.now_ms, False
+        for write in writes:
+            self.trace.note(self.node, "writes", write)
+        if self.settings.aside:
+            self.storage.write(writes, durable=False)
+            self._flush_queue.extend(writes)
+            if not self._flushing:
+                self._flush_aside()
+            return True
+        self.storage.write(writes, durable=True)
+        self._block(self._flushed_inline, writes)
+        return False
+
+    def _block(self, then: Callable[..., None], *arguments: Any) -> None:
+        """The process stands still for as long as its disk took, then goes on."""
+        self._busy_until_ms = self.clock.now_ms + self.disk.spent_ms
+        self.disk.spent_ms = 0.0
+        self.clock.at(self._busy_until_ms, self._unblock, self.life, then, arguments)
+
+    def _unblock(self, life: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if life != self.life:
+            return
+        if self.state == "paused":
+            self.clock.after(1.0, self._unblock, life, then, arguments)
+            return
+        self._guard(then, *arguments)
+
+    def _flushed_inline(self, writes: list[LogWrite]) -> None:
+        self._persisted(writes)
+        self._carry_out()
+        if self._inbox:
+            self._ask_for_turn(self.clock.now_ms)
+
+    def _persisted(self, writes: list[LogWrite]) -> None:
+        for write in writes:
+            self.watcher.on_durable(self, write)
+            self.engine.handle(Persisted(write.group, write.number))
+        self.trace.note(self.node, "has flushed", [write.number for write in writes])
+
+    def _flush_aside(self) -> None:
+        """A flush beside the loop: it covers what is written now, and takes a while."""
+        self._flushing, self._flush_queue = self._flush_queue, []
+        handles, position = self.storage.unflushed()
+        begun = [self.disk.begin_sync(handle) for handle in handles]
+        flush_ms = self.disk.speed.flush_ms(self.disk.random)
+        self.clock.after(flush_ms, self._flush_over, self.life, begun, position)
+
+    def _flush_over(self, life: int, begun: list[tuple[int, int]], position: int) -> None:
+        if life != self.life:
+            return
+        if self.state == "paused" or self.clock.now_ms < self._busy_until_ms:
+            self.clock.after(1.0, self._flush_over, life, begun, position)
+            return
+        self._guard(self._flushed_aside, begun, position)
+
+    def _flushed_aside(self, begun: list[tuple[int, int]], position: int) -> None:
+        try:
+            for sync in begun:
+                self.disk.end_sync(sync)
+        except OSError as error:
+            raise self.storage.fail(str(error)) from error
+        self.disk.spent_ms = 0.0
+        self.storage.flushed(position)
+        flushed, self._flushing = self._flushing, []
+        self._persisted(flushed)
+        if self._flush_queue:
+            self._flush_aside()
+        self._carry_out()
+
+    def _mark_when_quiet(self) -> None:
+        if self._marked or self._flushing:
+            return
+        if self.clock.now_ms - self._last_write_ms >= self.settings.mark_ms:
+            self.storage.mark()
+            self._marked = True
+
+    # --- snapshots ---
+
+    def _save_snapshot(self, request: SaveSnapshot) -> None:
+        try:
+            writer = self.storage.snapshots.create(request.group, request.meta)
+        except StorageError as error:
+            self._fail_snapshot(request, error)
+        else:
+            self.clock.after(self._random.random() * 5.0, self._write_piece, self.life, request, writer, request.chunks)
+
+    def _fail_snapshot(self, request: SaveSnapshot, error: Exception) -> None:
+        self.trace.note(self.node, "has no snapshot:", str(error))
+        self.engine.handle(SnapshotFailed(request.group))
+
+    def _write_piece(self, life: int, request: SaveSnapshot, writer: Any, pieces: Iterator[bytes]) -> None:
+        """One piece at a time, with turns between them: the state goes on changing meanwhile."""
+        if life != self.life:
+            return
+        if self.state == "paused" or self.clock.now_ms < self._busy_until_ms:
+            self.clock.after(1.0, self._write_piece, life, request, writer, pieces)
+            return
+        self._guard(self._continue_snapshot, request, writer, pieces)
+
+    def _continue_snapshot(self, request: SaveSnapshot, writer: Any, pieces: Iterator[bytes]) -> None:
+        try:
+            piece = next(pieces, None)
+            if piece is not None:
+                writer.write(piece)
+                self.clock.after(self._random.random() * 5.0, self._write_piece, self.life, request, writer, pieces)
+                return
+            size_bytes = writer.finish()
+        except StorageError as error:
+            writer.abort()
+            self._fail_snapshot(request, error)
+        else:
+            self.trace.note(self.node, "has saved snapshot", request.meta.id)
+            self.watcher.on_snapshot(self, request.group, request.meta)
+            self.engine.handle(SnapshotSaved(request.group, request.meta, size_bytes))
+        self.disk.spent_ms = 0.0
+        self._carry_out()
+
+    def _read_chunk(self, request: ReadChunk) -> None:
+        data, total = self.storage.snapshots.read(request.group, request.meta.id, request.offset, CHUNK_BYTES)
+        self.engine.handle(ChunkRead(request.group, request.target, request.meta, request.offset, total, data))
+
+    def _store_chunk(self, request: StoreChunk) -> None:
+        snapshots = self.storage.snapshots
+        wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
+        complete = wanted == request.total_bytes
+        chunks = snapshots.chunks(request.group, request.meta.id) if complete else ()
+        if complete:
+            self.trace.note(self.node, "has received snapshot", request.meta.id)
+            self.watcher.on_snapshot(self, request.group, request.meta)
+        self.engine.handle(
+            ChunkStored(
+                request.group,
+                request.source,
+                request.meta.id,
+                wanted,
+                complete=complete,
+                meta=request.meta,
+                chunks=chunks,
+                size_bytes=request.total_bytes,
+            )
+        )
+
+    _requests: Mapping[type, Callable[["Host", Any], None]] = {
+        SaveSnapshot: _save_snapshot,
+        ReadChunk: _read_chunk,
+        StoreChunk: _store_chunk,
+    }

@@ -1,0 +1,19 @@
+"""Which mistakes must a simulated run find? Known bugs, built from outside into production code that has no switch."""
+
+from aegis_replication.errors import InvalidArgument
+from aegis_replication.simulation.mutants.consensus import CONSENSUS
+from aegis_replication.simulation.mutants.machine import MACHINE
+from aegis_replication.simulation.mutants.mutant import Mutant
+from aegis_replication.simulation.mutants.storage import STORAGE
+
+__all__ = ["MUTANTS", "Mutant", "find"]
+
+MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MACHINE, *STORAGE)
+
+
+def find(name: str) -> Mutant:
+    """The mutant of that name. Raises InvalidArgument, naming them all."""
+    for mutant in MUTANTS:
+        if mutant.name == name:
+            return mutant
+    raise InvalidArgument(f"there is no mutant {name!r}: choose one of {', '.join(each.name for each in MUTANTS)}")

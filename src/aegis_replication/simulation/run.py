@@ -1,0 +1,304 @@
+"""Does a whole run keep every promise? One seed: trouble for a while, then healing, then all must be well; or many seeds.
+
+The functions here print nothing: a command line hands in `on_report` and shows progress as it likes.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+from xxhash import xxh3_128
+
+from aegis_replication import __version__
+from aegis_replication.errors import IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
+from aegis_replication.simulation import mutants
+from aegis_replication.simulation.checkers.linearizability import Undecided
+from aegis_replication.simulation.cluster import Cluster
+from aegis_replication.simulation.disk import DiskSpeed
+from aegis_replication.simulation.faults import COUNTED, Nemesis, Plan, draw_plan
+from aegis_replication.simulation.workload import KeyValueWorkload
+
+RECOVERY_MS = 8_000.0
+"""Virtual time after healing within which every group must have a leader and all its replicas must have caught up."""
+
+SEEDS_PER_TASK = 4
+
+RECORDING_FORMAT = 1
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """A promise that a run broke, and where."""
+
+    seed: int
+    invariant: str
+    detail: str
+    step: int  # of the run's clock: a replay stops there
+    at_ms: float
+    story: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join((f"seed {self.seed} at {self.at_ms:.3f} ms: {self.invariant}: {self.detail}", *self.story))
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run came to, or several together."""
+
+    seeds: int
+    events: int  # steps taken on virtual time
+    simulated_seconds: float
+    operations_acknowledged: int
+    operations_unknown: int
+    faults: dict[str, int]
+    elections: int
+    violations: tuple[Violation, ...] = ()
+    not_live: tuple[Violation, ...] = ()  # healed, and yet without a leader or with replicas left behind
+    undecided: int = 0  # histories with too many orders to try
+    trace_digest: str = ""
+    mutant: str | None = None
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.violations or self.not_live or self.undecided)
+
+    @property
+    def failures(self) -> tuple[Violation, ...]:
+        """Violations and runs that didn't come back, by seed."""
+        return tuple(sorted((*self.violations, *self.not_live), key=lambda each: each.seed))
+
+
+def run(seed: int, *, mutant: str | None = None) -> Report:
+    """Play one seed to its end, or to the first broken promise. Equal seeds give equal reports."""
+    with _mutated(mutant):
+        play = Play(seed)
+        violation: Violation | None = None
+        undecided = 0
+        try:
+            play.to_the_end()
+        except InvariantBroken as broken:
+            violation = play.violation(broken)
+        except Undecided:
+            undecided = 1
+    return play.report(violation, undecided, mutant)
+
+
+def _mutated(name: str | None) -> AbstractContextManager[None]:
+    return nullcontext() if name is None else mutants.find(name).applied()
+
+
+class Play:
+    """One seed, played on a cluster of its own."""
+
+    __slots__ = ("cluster", "nemesis", "plan", "seed", "workload")
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.plan: Plan = draw_plan(Random(f"{seed}/plan"))
+        plan = self.plan
+        groups = tuple(range(1, plan.groups + 1))
+        self.cluster = Cluster(
+            plan.nodes,
+            seed=seed,
+            config=plan.config(),
+            groups=groups,
+            weather=plan.weather,
+            speed=DiskSpeed(plan.flush_ms),
+            flush_aside=plan.flush_aside,
+            sessions_max=plan.sessions_max,
+            idle_ms=plan.idle_ms,
+            segment_bytes=plan.segment_bytes,
+        )
+        self.workload = KeyValueWorkload(groups, key_count=4)
+        self.nemesis = Nemesis(self.cluster, plan)
+        for index in range(1, plan.clients + 1):
+            self.cluster.add_client(
+                index,
+                self.workload.choose,
+                pause_ms=plan.pause_ms,
+                timeout_ms=2.0 * plan.config().election_timeout_min_ms,
+                depth=plan.client_depth,
+                without_session=plan.without_session,
+                on_result=self.workload.learn,
+            )
+
+    def to_the_end(self) -> None:
+        """Trouble, healing, judgement. Raises InvariantBroken at the step that breaks a promise."""
+        cluster, clients = self.cluster, list(self.cluster.clients.values())
+        for client in clients:
+            client.begin()
+        self.nemesis.begin()
+        cluster.run(self.plan.duration_ms)
+        self.nemesis.dismiss()
+        cluster.recover(within_ms=RECOVERY_MS)
+        for client in clients:
+            client.is_patient = True
+        cluster.run(300.0)  # all of them get through again
+        for client in clients:
+            client.stopped = True
+        self._wait_for_answers()
+        cluster.recover(within_ms=RECOVERY_MS)
+        for ask in self.workload.read_all():
+            cluster.ask(ask)
+        cluster.check()
+
+    def _wait_for_answers(self) -> None:
+        clients = self.cluster.clients.values()
+        try:
+            self.cluster.wait_until(
+                lambda: not any(client.pending for client in clients), "answer", within_ms=RECOVERY_MS
+            )
+        except Unavailable as error:
+            raise InvariantBroken("liveness", f"healed, but clients still wait: {error}") from None
+
+    def violation(self, broken: InvariantBroken) -> Violation:
+        """Where and how this run broke a promise."""
+        clock = self.cluster.clock
+        story = tuple(self.cluster.trace.story(last=60))
+        return Violation(self.seed, broken.invariant, broken.detail, clock.steps, clock.now_ms, story)
+
+    def report(self, violation: Violation | None, undecided: int, mutant: str | None) -> Report:
+        """What this run came to."""
+        cluster = self.cluster
+        is_dead = violation is not None and violation.invariant == "liveness"
+        return Report(
+            seeds=1,
+            events=cluster.clock.steps,
+            simulated_seconds=cluster.clock.now_ms / 1000.0,
+            operations_acknowledged=cluster.journal.acknowledged,
+            operations_unknown=cluster.journal.unknown,
+            faults={kind: cluster.faults[kind] for kind in COUNTED},
+            elections=cluster.watch.elections,
+            violations=(violation,) if violation is not None and not is_dead else (),
+            not_live=(violation,) if violation is not None and is_dead else (),
+            undecided=undecided,
+            trace_digest=cluster.trace.digest,
+            mutant=mutant,
+        )
+
+
+# --- many seeds -----------------------------------------------------------------------------------------------------
+
+
+def run_many(
+    seeds: Iterable[int],
+    *,
+    mutant: str | None = None,
+    workers: int = 2,
+    stop_at_first: bool = False,
+    on_report: Callable[[int, Report], None] | None = None,
+) -> Report:
+    """Play many seeds in `workers` processes (1: in this one); the sum of their reports.
+
+    `on_report` is called with each seed and its report, in the order in which they finish. With `stop_at_first` the
+    seeds behind the first broken promise are left out.
+    """
+    wanted = list(seeds)
+    if not wanted:
+        raise InvalidArgument("no seeds to run: give at least one")
+    found: dict[int, Report] = {}
+    for seed, report in _reports(wanted, mutant, workers):
+        found[seed] = report
+        if on_report is not None:
+            on_report(seed, report)
+        if stop_at_first and not report.is_good:
+            break
+    return combine(found)
+
+
+def _reports(seeds: list[int], mutant: str | None, workers: int) -> Iterator[tuple[int, Report]]:
+    if workers <= 1 or len(seeds) <= SEEDS_PER_TASK:
+        for seed in seeds:
+            yield seed, run(seed, mutant=mutant)
+        return
+    with get_context("spawn").Pool(min(workers, len(seeds))) as pool:
+        tasks = [(seed, mutant) for seed in seeds]
+        for seed, packed in pool.imap_unordered(_run_packed, tasks, chunksize=SEEDS_PER_TASK):
+            yield seed, msgspec.msgpack.decode(packed, type=Report)
+
+
+def _run_packed(task: tuple[int, str | None]) -> tuple[int, bytes]:
+    seed, mutant = task
+    return seed, msgspec.msgpack.encode(run(seed, mutant=mutant))
+
+
+def combine(reports: dict[int, Report]) -> Report:
+    """The sum of reports by seed; its digest covers theirs in the order of seeds."""
+    ordered = [reports[seed] for seed in sorted(reports)]
+    faults: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
+    digest = xxh3_128()
+    for seed in sorted(reports):
+        faults.update(reports[seed].faults)
+        digest.update(f"{seed} {reports[seed].trace_digest}\n".encode())
+    return Report(
+        seeds=len(ordered),
+        events=sum(each.events for each in ordered),
+        simulated_seconds=sum(each.simulated_seconds for each in ordered),
+        operations_acknowledged=sum(each.operations_acknowledged for each in ordered),
+        operations_unknown=sum(each.operations_unknown for each in ordered),
+        faults=dict(faults),
+        elections=sum(each.elections for each in ordered),
+        violations=tuple(violation for each in ordered for violation in each.violations),
+        not_live=tuple(violation for each in ordered for violation in each.not_live),
+        undecided=sum(each.undecided for each in ordered),
+        trace_digest=digest.hexdigest(),
+        mutant=ordered[0].mutant,
+    )
+
+
+# --- once more ------------------------------------------------------------------------------------------------------
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """A failed run, as a file holds it: enough to play it again, and what was found then."""
+
+    format: int
+    version: str
+    seed: int
+    mutant: str | None
+    violation: Violation
+
+
+def save_recording(path: str | Path, report: Report) -> Recording:
+    """Write the first failure of `report` to a file (JSON) that `replay` plays again."""
+    if not report.failures:
+        raise InvalidArgument("nothing failed: there is no run to record")
+    first = report.failures[0]
+    recording = Recording(RECORDING_FORMAT, __version__, first.seed, report.mutant, first)
+    Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(recording), indent=2) + b"\n")
+    return recording
+
+
+def load_recording(path: str | Path) -> Recording:
+    """A recording. Raises InvalidArgument for anything else, IncompatibleVersion for one of a newer program."""
+    try:
+        raw = Path(path).read_bytes()
+        head = msgspec.json.decode(raw)
+        if isinstance(head, dict) and head.get("format", RECORDING_FORMAT) != RECORDING_FORMAT:
+            raise IncompatibleVersion(
+                f"{path}: a recording of format {head['format']}; this program knows {RECORDING_FORMAT}"
+            )
+        return msgspec.json.decode(raw, type=Recording)
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror}: give a file that `aegis simulate` wrote") from None
+    except msgspec.MsgspecError as error:
+        raise InvalidArgument(f"{path}: not a recording ({error}): give a file that `aegis simulate` wrote") from None
+
+
+def replay(recording: Recording, *, last: int = 200, on_line: Callable[[str], Any] | None = None) -> Violation | None:
+    """Play a recorded run again, up to the step where it broke; the violation found now, None if there is none any more.
+
+    `on_line` gets the story as it happens: what the last `last` steps did, line by line.
+    """
+    with _mutated(recording.mutant):
+        play = Play(recording.seed)
+        if on_line is not None:
+            play.cluster.trace.tell(on_line, from_step=max(0, recording.violation.step - last))
+        try:
+            play.to_the_end()
+        except InvariantBroken as broken:
+            return play.violation(broken)
+    return None
