@@ -232,6 +232,14 @@ def test_hash_functions_are_found_by_name_or_given() -> None:
     with pytest.raises(UnknownHashFunction, match=r"'md4'.*xxh3_64"):
         HashRing(hash_function="md4")
     own = HashFunction("own", lambda key: len(key) << 60)
+    for wrong in (
+        HashFunction("negative", lambda key: -1),
+        HashFunction("wide", lambda key: 1 << 64),
+        HashFunction("bytes", lambda key: b""),  # type: ignore[arg-type,return-value]
+        HashFunction("two answers", lambda key: 1, lambda key: bytes(8)),
+    ):
+        with pytest.raises(UnknownHashFunction, match=wrong.name):
+            HashRing(hash_function=wrong)
 
     assert HashRing(nodes=["n1"], hash_function=own).hash_function == "own"
     for name in HASH_FUNCTIONS:
@@ -266,7 +274,9 @@ def test_ring_counts_its_virtual_nodes_by_weight() -> None:
 
 def test_ring_goes_clockwise_and_wraps_at_the_top() -> None:
     positions = {"a:0": 100, "b:0": 1 << 63, "low": 7, "at": 100, "mid": 101, "top": (1 << 64) - 1}
-    ring = HashRing(1, nodes=["a", "b"], hash_function=HashFunction("table", lambda key: positions[key.decode()]))
+    ring = HashRing(
+        1, nodes=["a", "b"], hash_function=HashFunction("table", lambda key: positions.get(key.decode(), 0))
+    )
 
     assert [ring.get_node(key) for key in ("low", "at", "mid", "top")] == ["a", "a", "b", "a"]
     assert ring.get_nodes("mid", 2) == ["b", "a"]

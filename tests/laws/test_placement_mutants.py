@@ -20,12 +20,14 @@ from aegis_replication.hash import (
     Node,
     RendezvousHash,
     base,
+    maglev,
     plan,
     ring,
     spread,
 )
 from aegis_replication.hash.anchor import Anchor
 from aegis_replication.hash.functions import mix
+from aegis_replication.hash.maglev import MaglevTable
 from aegis_replication.hash.ring import RingView
 
 Keys = Sequence[Any]
@@ -156,11 +158,10 @@ def test_rendezvous_weights_must_go_through_the_logarithm() -> None:
 
 
 class InOrderOfArrival(MaglevHash):
-    def _build(self, snapshot: Any) -> list[str]:
-        from aegis_replication.hash.maglev import _fill
-
+    def _build(self, snapshot: Any) -> MaglevTable:
         nodes = list(snapshot.nodes.values())
-        return _fill(nodes, [self._digest(node.id.encode()) for node in nodes], self._table_size)
+        slots = maglev._fill(nodes, [self._digest(node.id.encode()) for node in nodes], self._table_size)
+        return MaglevTable(slots, len(nodes))
 
 
 def test_maglev_must_fill_in_the_order_of_names() -> None:

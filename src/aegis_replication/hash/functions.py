@@ -29,15 +29,25 @@ class HashFunction(msgspec.Struct, frozen=True):
 def hash_function(choice: str | HashFunction, known: Iterable[HashFunction] = ()) -> HashFunction:
     """The function of that name, looked for in `known` first. Raises UnknownHashFunction."""
     if isinstance(choice, HashFunction):
-        return choice
+        return _checked(choice)
     for function in known:
         if function.name == choice:
-            return function
+            return _checked(function)
     if (found := HASH_FUNCTIONS.get(choice)) is None:
         raise UnknownHashFunction(
             f"hash function {choice!r} is not known: use one of {', '.join(HASH_FUNCTIONS)}, or pass a HashFunction"
         )
     return found
+
+
+def _checked(function: HashFunction) -> HashFunction:
+    """The function, if one try gives what it must."""
+    given: object = function.digest(b"")
+    if not isinstance(given, int) or not 0 <= given < POSITION_COUNT:
+        raise UnknownHashFunction(f"hash function {function.name!r} gives {given!r}: it must give an int in [0, 2**64)")
+    if function.digest_bytes is not None and function.digest_bytes(b"") != given.to_bytes(8, "big"):
+        raise UnknownHashFunction(f"hash function {function.name!r}: digest_bytes differs from digest, big-endian")
+    return function
 
 
 def mix(position: int, seed: int) -> int:

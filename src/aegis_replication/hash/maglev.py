@@ -24,7 +24,16 @@ SLOTS_PER_NODE = 100
 _OFFSET_SEED, _SKIP_SEED = 1, 2
 
 
-class MaglevHash(PlacementBase[list[str]]):
+class MaglevTable:
+    __slots__ = ("slots", "node_count")
+
+    def __init__(self, slots: list[str], node_count: int) -> None:
+        # The node of each slot.
+        self.slots = slots
+        self.node_count = node_count
+
+
+class MaglevHash(PlacementBase[MaglevTable]):
     """The fastest lookup and a very even share, for a few more moved keys than the minimum when nodes change.
 
     `table_size` is a prime of at least 100 slots per node; another size is another placement, so choose it for the
@@ -57,12 +66,12 @@ class MaglevHash(PlacementBase[list[str]]):
 
     def get_node(self, key: Key) -> str:
         """The key's primary. Raises EmptyPlacement, InvalidKey."""
-        table = self._snapshot.view or self._view()
-        return table[self._digest(key_bytes(key)) * self._table_size >> POSITION_BITS]
+        view = self._snapshot.view or self._view()
+        return view.slots[self._digest(key_bytes(key)) * self._table_size >> POSITION_BITS]
 
     def get_many(self, keys: Iterable[Key]) -> list[str]:
         """`[get_node(key) for key in keys]`, all from one state, faster."""
-        table, size = self._view(), self._table_size
+        table, size = self._view().slots, self._table_size
         return [table[position * size >> POSITION_BITS] for position in map_keys(list(keys), self._digest)]
 
     def _check_weights(self, nodes: Mapping[str, Node]) -> None:
@@ -80,30 +89,39 @@ class MaglevHash(PlacementBase[list[str]]):
                     "give it more weight, or a larger table_size"
                 )
 
-    def _build(self, snapshot: Snapshot[list[str]]) -> list[str]:
+    def _build(self, snapshot: Snapshot[MaglevTable]) -> MaglevTable:
         nodes = [snapshot.nodes[id] for id in sorted(snapshot.nodes)]
-        return _fill(nodes, [self._digest(node.id.encode()) for node in nodes], self._table_size)
+        seeds = [self._digest(node.id.encode()) for node in nodes]
+        return MaglevTable(_fill(nodes, seeds, self._table_size), len(nodes))
 
-    def _node_at(self, view: list[str], position: int) -> str:
-        return view[position * self._table_size >> POSITION_BITS]
+    def _node_at(self, view: MaglevTable, position: int) -> str:
+        return view.slots[position * self._table_size >> POSITION_BITS]
 
-    def _order_at(self, view: list[str], position: int) -> Iterator[str]:
+    def _order_at(self, view: MaglevTable, position: int) -> Iterator[str]:
         first = position * self._table_size >> POSITION_BITS
-        # A dict keeps first occurrences in order. Neighbouring slots are independent, so this is a fair backup order.
-        yield from dict.fromkeys(view[first:] + view[:first])
+        seen: set[str] = set()
+        # Neighbouring slots are independent, so their nodes are a fair backup order.
+        for part in (range(first, self._table_size), range(first)):
+            for slot in part:
+                node = view.slots[slot]
+                if node not in seen:
+                    yield node
+                    seen.add(node)
+                    if len(seen) == view.node_count:
+                        return
 
-    def _cuts(self, view: list[str]) -> list[int]:
+    def _cuts(self, view: MaglevTable) -> list[int]:
         return [-(-(slot << POSITION_BITS) // self._table_size) - 1 for slot in range(1, self._table_size + 1)]
 
-    def _steps(self, view: list[str], position: int) -> Iterator[str]:
+    def _steps(self, view: MaglevTable, position: int) -> Iterator[str]:
         slot = position * self._table_size >> POSITION_BITS
-        yield f"slot {slot} of {self._table_size} belongs to {view[slot]}"
+        yield f"slot {slot} of {self._table_size} belongs to {view.slots[slot]}"
 
     def _parameters(self) -> dict[str, int | float]:
         return {"table_size": self._table_size}
 
-    def _table_bytes(self, view: list[str]) -> int:
-        return getsizeof(view)
+    def _table_bytes(self, view: MaglevTable) -> int:
+        return getsizeof(view.slots)
 
 
 def _fill(nodes: list[Node], seeds: list[int], size: int) -> list[str]:

@@ -35,7 +35,7 @@ class VirtualNode(msgspec.Struct, frozen=True, gc=False):
 class RingView:
     """The points in ascending order, and a table that answers most lookups with one index."""
 
-    __slots__ = ("points", "owners", "table", "shift", "fast", "_arrays")
+    __slots__ = ("points", "owners", "table", "shift", "fast", "node_count", "_arrays")
 
     def __init__(
         self, points: list[int], owners: list[str], position_bits: int, digest: Callable[[bytes], int]
@@ -43,6 +43,7 @@ class RingView:
         # Equal length, ordered by (position, node): of two nodes with one position the lesser name owns it, the other
         # steps in when that one leaves.
         self.points, self.owners = points, owners
+        self.node_count = len(set(owners))
         slot_bits = min(_SLOT_BITS_MAX, position_bits, (len(points) * _SLOTS_PER_POINT).bit_length())
         self.shift = position_bits - slot_bits
         # table[position >> shift] is the owner of the whole slot, or _MIXED.
@@ -65,7 +66,7 @@ class RingView:
             nodes += arrays.locate(positions_array(map_keys(keys[start : start + BATCH_CHUNK], digest_bytes)))
         return nodes
 
-    def walk(self, position: int, node_count: int) -> Iterator[str]:
+    def walk(self, position: int) -> Iterator[str]:
         """The distinct owners from `position` on, clockwise."""
         first = bisect_left(self.points, position)
         seen: set[str] = set()
@@ -75,7 +76,7 @@ class RingView:
                 if owner not in seen:
                     yield owner
                     seen.add(owner)
-                    if len(seen) == node_count:
+                    if len(seen) == self.node_count:
                         return
 
     def table_bytes(self) -> int:
@@ -129,7 +130,7 @@ class PointRing(PlacementBase[RingView]):
         return view.table[position >> view.shift] or view.locate(position)
 
     def _order_at(self, view: RingView, position: int) -> Iterator[str]:
-        return view.walk(position, len(set(view.owners)))
+        return view.walk(position)
 
     def _cuts(self, view: RingView) -> list[int]:
         return view.points
