@@ -73,9 +73,21 @@ def map_keys(keys: list[Key], function: Callable[[bytes], Value]) -> list[Value]
     try:
         return list(map(function, map(str.encode, keys)))  # type: ignore[arg-type]  # bytes are why it is tried
     except (TypeError, UnicodeEncodeError):
-        if set(map(type, keys)) == {bytes}:
-            return list(map(function, keys))  # type: ignore[arg-type]  # all are bytes
-        return list(map(function, map(key_bytes, keys)))
+        return list(map(function, _all_bytes(keys)))
+
+
+def join_keys(keys: list[Key], function: Callable[[bytes], bytes]) -> bytes:
+    """The same, all results one after the other."""
+    try:
+        return b"".join(map(function, map(str.encode, keys)))  # type: ignore[arg-type]  # bytes are why it is tried
+    except (TypeError, UnicodeEncodeError):
+        return b"".join(map(function, _all_bytes(keys)))
+
+
+def _all_bytes(keys: list[Key]) -> Iterable[bytes]:
+    if set(map(type, keys)) == {bytes}:
+        return keys  # type: ignore[return-value]  # all are bytes
+    return map(key_bytes, keys)
 
 
 _xxh3 = xxhash.xxh3_64_intdigest

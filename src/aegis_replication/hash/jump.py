@@ -12,6 +12,7 @@ from aegis_replication.hash.functions import (
     POSITION_COUNT,
     HashFunction,
     Key,
+    join_keys,
     key_bytes,
     map_keys,
     mix,
@@ -78,7 +79,7 @@ class JumpHash(PlacementBase[list[str]]):
         digest_bytes = self._function.digest_bytes
         if numpy is None or digest_bytes is None or len(keys) < BATCH_MIN:
             return [jump(position, bucket_count) for position in map_keys(keys, self._digest)]
-        buckets: list[int] = jump_array(positions_array(map_keys(keys, digest_bytes)), bucket_count).tolist()
+        buckets: list[int] = jump_array(positions_array(join_keys(keys, digest_bytes)), bucket_count).tolist()
         return buckets
 
     def _build(self, snapshot: Snapshot[list[str]]) -> list[str]:

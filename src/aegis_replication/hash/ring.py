@@ -11,7 +11,7 @@ from aegis_replication.errors import InvalidWeight
 from aegis_replication.hash.arrays import BATCH_CHUNK, BATCH_MIN, RingArrays, numpy, positions_array
 from aegis_replication.hash.base import PlacementBase, Snapshot
 from aegis_replication.hash.checks import checked_count
-from aegis_replication.hash.functions import DEFAULT_HASH_FUNCTION, HashFunction, Key, key_bytes, map_keys
+from aegis_replication.hash.functions import DEFAULT_HASH_FUNCTION, HashFunction, Key, join_keys, key_bytes, map_keys
 from aegis_replication.hash.model import Node
 
 VNODES_DEFAULT = 150
@@ -63,7 +63,7 @@ class RingView:
             arrays = self._arrays = RingArrays(self.points, self.owners, self.table, self.shift)
         nodes: list[str] = []
         for start in range(0, len(keys), BATCH_CHUNK):
-            nodes += arrays.locate(positions_array(map_keys(keys[start : start + BATCH_CHUNK], digest_bytes)))
+            nodes += arrays.locate(positions_array(join_keys(keys[start : start + BATCH_CHUNK], digest_bytes)))
         return nodes
 
     def walk(self, position: int) -> Iterator[str]:
