@@ -37,7 +37,6 @@ from growth_plot import draw
 NODE_COUNT = 10
 NODES = [f"node-{index}" for index in range(NODE_COUNT)]
 GROWTH = [100, 1_000, 10_000, 100_000, 1_000_000]
-WARM_UP_KEYS = 500
 
 Case = Callable[[list[Any]], None]
 
@@ -65,9 +64,9 @@ def measured(cases: dict[str, tuple[Case, Any]], rounds: int) -> dict[str, float
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name, (run, keys) in cases.items():
-            run(keys[:WARM_UP_KEYS])  # the case before has filled the caches with its own tables
             gc.collect()
             gc.disable()
+            run(keys)  # the case before has filled the caches with its own tables
             start = time.process_time_ns()
             run(keys)
             times[name].append((time.process_time_ns() - start) / len(keys))
