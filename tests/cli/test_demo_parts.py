@@ -12,7 +12,7 @@ import pytest
 from aegis_replication.cli.demo import _failures
 from aegis_replication.demo.check import Proof, _count_lost
 from aegis_replication.demo.cluster import demo_cluster
-from aegis_replication.demo.control import Control, ask_running, read_state, runtime_directory
+from aegis_replication.demo.control import Control, ask_running, read_state, runtime_directory, with_other_demo_nodes
 from aegis_replication.demo.progress import PlainProgress
 from aegis_replication.demo.records import unicode_records
 from aegis_replication.demo.watch import Watch
@@ -178,7 +178,7 @@ async def test_a_running_demo_answers_and_a_second_one_is_refused(runtime):
         return {"said": f"{request['do']} {request['node']}"}
 
     control, second = Control(runtime, handler), Control(runtime, handler)
-    await control.open({"nodes": {"n1": "127.0.0.1:7480"}})
+    await control.open({"nodes": {"n1": "127.0.0.1:7480", "n2": "127.0.0.1:7490"}})
     try:
         answer = await asyncio.to_thread(ask_running, {"do": "kill", "node": "n1"})
         with pytest.raises(AegisError, match="no node 'n9' here"):
@@ -187,11 +187,15 @@ async def test_a_running_demo_answers_and_a_second_one_is_refused(runtime):
             await second.open({})
         await second.close()
         state = read_state(runtime)
+        found, other = with_other_demo_nodes("127.0.0.1:7480"), with_other_demo_nodes("127.0.0.1:9")
     finally:
         await control.close()
 
     assert answer == {"said": "kill n1"}
-    assert state == {"pid": os.getpid(), "nodes": {"n1": "127.0.0.1:7480"}}
+    assert state["pid"] == os.getpid()
+    assert found == ["127.0.0.1:7480", "127.0.0.1:7490"]
+    assert other == ["127.0.0.1:9"]
+    assert with_other_demo_nodes("127.0.0.1:7480") == ["127.0.0.1:7480"]
     assert read_state(runtime) == {}
     with pytest.raises(Unavailable, match="no demo is running"):
         ask_running({"do": "kill", "node": "n1"})

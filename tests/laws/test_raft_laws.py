@@ -43,6 +43,16 @@ class Witness:
             if index > log.base.index and held.term < self.cluster[name].term:
                 assert log.term_at(index) == held.term, f"leader {name} lacks committed {held}"
 
+    def disks_hold_what_logs_hold(self) -> None:
+        """What was rewritten in memory was rewritten on disk: a restart finds the log that this node spoke of."""
+        for name, raft in self.cluster.rafts.items():
+            self.cluster.take(name)
+            self.cluster.finish_writes(name)
+            disk, log = self.cluster.disks[name], raft.log
+            first = max(log.first, disk.base.index + 1)
+            assert disk.entries[first - disk.base.index - 1 :] == log.slice(first, log.last_index + 1), name
+            assert (disk.hard_state.term, disk.hard_state.voted_for) == (raft.term, raft.voted_for), name
+
     def logs_match(self) -> None:
         """Log matching: the same id at one index means the same log up to there."""
         rafts = list(self.cluster.rafts.values())
@@ -121,6 +131,7 @@ def test_nothing_that_was_committed_is_ever_contradicted(seed: int) -> None:
         disturb(cluster, random)
         witness.look()
     witness.logs_match()
+    witness.disks_hold_what_logs_hold()
 
     # Healed and left alone, the cluster must come together again: one leader, everybody caught up.
     cluster.heal()

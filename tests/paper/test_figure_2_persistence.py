@@ -1,9 +1,9 @@
 """Raft Figure 2, "Persistent state", and thesis §10.2: what must be on disk before what is said?"""
 
 import pytest
-from raft_cluster import (
+from raft_cluster import Cluster
+from raft_replicas import (
     COMMANDS,
-    Cluster,
     append,
     entry,
     leader,
@@ -12,6 +12,7 @@ from raft_cluster import (
     replicating,
     request_vote,
     settle,
+    snapshot_meta,
     terms_of,
     time_out,
 )
@@ -359,6 +360,12 @@ def test_a_log_that_begins_in_the_middle_without_a_snapshot_is_no_start() -> Non
     """§7: nobody holds what was before."""
     with pytest.raises(StorageError, match="no snapshot"):
         replica(entries=[entry(2, 9)], base=EntryId(2, 8))
+
+
+def test_a_log_that_begins_behind_its_snapshot_is_no_start() -> None:
+    """§7: between the snapshot's end and the log's start something is missing, and must not be skipped."""
+    with pytest.raises(StorageError, match="ends at 5, lacks"):
+        replica(entries=[entry(2, 9)], base=EntryId(2, 8), snapshot=snapshot_meta(2, 5))
 
 
 def test_a_minority_of_disks_counts_for_nothing_however_many_promised() -> None:

@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from raft_cluster import (
+from raft_replicas import (
     COMMANDS,
     Sent,
     append,

@@ -1,6 +1,16 @@
 """Raft §5.1 and Figure 2, "All Servers": what do terms decide?"""
 
-from raft_cluster import append, campaign, leader, only, replica, request_vote, settle, snapshot_meta, told
+from raft_replicas import (
+    append,
+    campaign,
+    leader,
+    only,
+    replica,
+    request_vote,
+    settle,
+    snapshot_meta,
+    told,
+)
 
 from aegis_replication.consensus.messages import (
     AppendEntries,

@@ -1,8 +1,8 @@
 """Raft §5.2: how is a leader chosen?"""
 
 import pytest
-from raft_cluster import (
-    Cluster,
+from raft_cluster import Cluster
+from raft_replicas import (
     append,
     campaign,
     entry,

@@ -1,10 +1,10 @@
 """Raft §5.3 and Figure 2, AppendEntries: how do logs become the same?"""
 
 import pytest
-from raft_cluster import (
+from raft_cluster import Cluster
+from raft_replicas import (
     COMMANDS,
     NO_OP,
-    Cluster,
     append,
     converse,
     elected,
@@ -20,6 +20,7 @@ from raft_cluster import (
 )
 
 from aegis_replication.consensus.messages import AppendEntries, AppendReply
+from aegis_replication.consensus.progress import REPLICATE
 from aegis_replication.errors import NotLeader
 from aegis_replication.log import NOTHING, EntryId
 
@@ -318,7 +319,7 @@ def test_an_old_refusal_does_not_undo_what_was_acknowledged() -> None:
     raft.step("b", AppendReply(raft.term, 0, 0, refused=matched, hint=EntryId(1, 1)))
 
     progress = raft.current_role.progress["b"]  # type: ignore[attr-defined]
-    assert (progress.match, progress.next) == (matched, matched + 1)
+    assert (progress.match, progress.next, progress.stance) == (matched, matched + 1, REPLICATE)
 
 
 def test_an_ack_beyond_the_leaders_own_log_is_dropped() -> None:

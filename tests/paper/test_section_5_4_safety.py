@@ -1,9 +1,9 @@
 """Raft §5.4: why is a committed entry never lost? Who may be elected, and what may be committed."""
 
 import pytest
-from raft_cluster import (
+from raft_cluster import Cluster
+from raft_replicas import (
     COMMANDS,
-    Cluster,
     append,
     campaign,
     converse,

@@ -1,8 +1,8 @@
 """Raft §5.5 and §5.6: what do crashes, lost and repeated messages, and slow clocks do?"""
 
-from raft_cluster import (
+from raft_cluster import Cluster
+from raft_replicas import (
     COMMANDS,
-    Cluster,
     append,
     leader,
     only,

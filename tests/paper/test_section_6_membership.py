@@ -3,11 +3,11 @@
 from random import Random
 
 import pytest
-from raft_cluster import (
+from raft_cluster import Cluster
+from raft_replicas import (
     CONFIGURATION,
     GROUP,
     CheckedRaft,
-    Cluster,
     append,
     entry,
     leader,

@@ -1,7 +1,17 @@
 """Raft §8; thesis §6.4: how does a leader answer a read without writing, and never with an old value?"""
 
 import pytest
-from raft_cluster import COMMANDS, Cluster, append, leader, only, replica, replicating, settle, time_out
+from raft_cluster import Cluster
+from raft_replicas import (
+    COMMANDS,
+    append,
+    leader,
+    only,
+    replica,
+    replicating,
+    settle,
+    time_out,
+)
 
 from aegis_replication.consensus.messages import AppendEntries, AppendReply
 from aegis_replication.consensus.reads import ReadQueue

@@ -1,6 +1,15 @@
 """Raft thesis §10.2: how much is on its way to a follower at once, and what if it gets lost?"""
 
-from raft_cluster import COMMANDS, CheckedRaft, Cluster, leader, only, replicating, settle, time_out
+from raft_cluster import Cluster
+from raft_replicas import (
+    COMMANDS,
+    CheckedRaft,
+    leader,
+    only,
+    replicating,
+    settle,
+    time_out,
+)
 
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.messages import AppendEntries, AppendReply

@@ -1,7 +1,7 @@
 """Raft thesis §9.6: how does a node ask whether it could win, without disturbing a leader that others hear?"""
 
-from raft_cluster import (
-    Cluster,
+from raft_cluster import Cluster
+from raft_replicas import (
     append,
     leader,
     only,

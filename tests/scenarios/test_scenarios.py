@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from raft_cluster import Cluster, terms_of
+from raft_cluster import Cluster
+from raft_replicas import (
+    terms_of,
+)
 
 from aegis_replication.consensus.messages import (
     AppendEntries,

@@ -17,6 +17,7 @@ from aegis_replication.cli.loops import run
 from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_json, print_record, print_rows, say
 from aegis_replication.cli.progress import progress
+from aegis_replication.cli.target import DEFAULT_ENDPOINTS
 from aegis_replication.demo.check import Proof, prove
 from aegis_replication.demo.cluster import demo_cluster, is_empty
 from aegis_replication.demo.control import ask_running
@@ -144,8 +145,9 @@ def _print_ready(cluster: LocalProcesses, output: str, leader: str, term: int, s
     )
     print_rows(rows, output, columns=["node", "role", "clients", "peers", "log"])
     say(f"ready in {seconds:.1f} s (elected {leader}, term {term})")
-    say(f"  shell    export AEGIS_ENDPOINTS={cluster.endpoints}")
-    say("           aegis kv put hello world && aegis kv get hello")
+    first = next(iter(cluster.nodes.values())).client_address
+    where = "" if first == DEFAULT_ENDPOINTS else f"export AEGIS_ENDPOINTS={cluster.endpoints}; "
+    say(f"  shell    {where}aegis kv put hello world && aegis kv get hello")
     say("           aegis status")
     say(f'  python   async with aegis.connect("aegis://{cluster.endpoints}") as db: await db.get("hello")')
     say(f"try:  aegis demo kill {leader}   (your writes go on)          Ctrl-C stops{_removes(cluster)}")

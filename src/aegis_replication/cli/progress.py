@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aegis_replication.demo.progress import PlainProgress, Progress
+from aegis_replication.demo.progress import PlainProgress, Progress, rate_text
 
 
 @contextmanager
@@ -42,7 +42,7 @@ class BarProgress:
 
     def update(self, done: int) -> None:
         elapsed = self._rich.tasks[self._task].elapsed or 0.0
-        rate = f"{done / elapsed:,.0f}/s" if elapsed > 0.2 else ""
+        rate = rate_text(done / elapsed) if elapsed > 0.2 else ""
         self._rich.update(self._task, completed=done, rate=rate)
 
     def end(self) -> None:

@@ -77,9 +77,20 @@ def ask_all(addresses: list[str], *, timeout: float) -> list[dict[str, Any]]:
     for address, answer in answers.items():
         node = answer.get("node") or names.get(address)
         found.setdefault(node or address, {"address": address, **answer, "node": node or "?"})
-    for voter in sorted({voter for answer in found.values() for voter in _group(answer).get("voters", ())}):
-        found.setdefault(voter, {"node": voter, "address": "?", "error": "no node has a connection to it"})
-    return [found[key] for key in sorted(found)]
+    _add_silent_voters(found)
+    return [found[key] for key in sorted(found, key=lambda key: (found[key]["node"], key))]
+
+
+def _add_silent_voters(found: dict[str, dict[str, Any]]) -> None:
+    """Voters that nobody has an address of. One of them and one silent address: that must be it."""
+    voters = {voter for answer in found.values() for voter in _group(answer).get("voters", ())}
+    silent = sorted(voters - set(found))
+    nameless = [answer for answer in found.values() if answer["node"] == "?"]
+    if len(silent) == len(nameless) == 1:
+        nameless[0]["node"] = silent[0]
+    elif len(silent) > len(nameless):
+        for voter in silent:
+            found[voter] = {"node": voter, "address": "?", "error": "no node has a connection to it"}
 
 
 def _ask(address: str, timeout: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from aegis_replication.consensus.messages import (
 )
 from aegis_replication.errors import ProtocolError
 from aegis_replication.ids import LogIndex, NodeId
-from aegis_replication.log import Entry, EntryId, Kind
+from aegis_replication.log import Entry, EntryId, Kind, SnapshotMeta
 
 CONFIGURATION = int(Kind.CONFIGURATION)
 
@@ -151,7 +151,7 @@ class Follower(Role):
         if not self._follow(source):
             return
         member, meta = self.member, message.meta
-        if not 0 < meta.term <= message.term or meta.index <= 0:
+        if not _is_possible(meta, message.term):
             member.drop()
             return
         if member.log.term_at(meta.index) == meta.term:
@@ -246,3 +246,12 @@ def _checked(previous: EntryId, entries: Sequence[Entry], term: int) -> list[tup
         if entry.kind == CONFIGURATION:
             configurations.append((entry.id, decode_configuration(entry.payload)))
     return configurations
+
+
+def _is_possible(meta: SnapshotMeta, term: int) -> bool:
+    """Could a leader of `term` have such a snapshot?"""
+    try:
+        decode_configuration(meta.configuration)
+    except ProtocolError:
+        return False
+    return 0 < meta.term <= term and 0 <= meta.configuration_index <= meta.index and meta.index > 0

@@ -231,9 +231,12 @@ class Raft:
         """
         member = self._member
         log = member.log
+        is_held = log.term_at(meta.index) == meta.term
+        if not is_held and log.base.index < meta.index <= log.committed:
+            member.drop()  # it contradicts what is committed here: no leader of this group made it
+            return False
         is_news = meta.index > member.applied_to
         if is_news:
-            is_held = log.term_at(meta.index) == meta.term
             if is_held:
                 log.commit_to(meta.index)
                 log.compact(meta.index)
@@ -400,9 +403,10 @@ def _recover(
             log.reset(snapshot.id, snapshot.stamp)
         else:
             log.commit_to(snapshot.index)
-    elif snapshot is None and recovered.base != NOTHING:
+    elif recovered.base.index > (0 if snapshot is None else snapshot.index):
+        held = "no snapshot holds" if snapshot is None else f"the snapshot, which ends at {snapshot.index}, lacks"
         raise StorageError(
-            f"group {group}: the log starts after {recovered.base} and no snapshot holds what was before. "
+            f"group {group}: the log starts after {recovered.base.index} and {held} what was before. "
             "Restore this node from a backup"
         )
     for entry in log.since(log.first, bytes_max=2**63):

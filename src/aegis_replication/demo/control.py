@@ -24,16 +24,32 @@ def runtime_directory() -> Path:
 
     Raises ConfigError when somebody else could write to it.
     """
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base:
-        path = Path(base) / "aegis-demo"
-    else:
-        path = Path(tempfile.gettempdir()) / f"aegis-demo-{os.getuid()}"
+    path = _runtime_path()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not _is_private(path):
         raise ConfigError(f"{path} can be written by others: remove it, or set XDG_RUNTIME_DIR to a directory of yours")
     return path
+
+
+def _runtime_path() -> Path:
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base) / "aegis-demo" if base else Path(tempfile.gettempdir()) / f"aegis-demo-{os.getuid()}"
+
+
+def _is_private(path: Path) -> bool:
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def with_other_demo_nodes(address: str) -> list[str]:
+    """`address`, and where the other nodes are of this user's demo if that is the address of one of them."""
+    try:
+        path = _runtime_path()
+        nodes = read_state(path).get("nodes", {}) if _is_private(path) else {}
+        addresses = [str(each) for each in nodes.values()]
+    except (OSError, AttributeError):  # no demo here, or no such thing on this system
+        addresses = []
+    return addresses if address in addresses else [address]
 
 
 class Control:

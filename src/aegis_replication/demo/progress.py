@@ -59,4 +59,9 @@ class PlainProgress:
 
     def _rate(self, done: int) -> str:
         seconds = self._clock() - self._began
-        return f", {done / seconds:,.0f}/s" if seconds > 0.05 else ""
+        return f", {rate_text(done / seconds)}" if seconds > 0.05 else ""
+
+
+def rate_text(per_second: float) -> str:
+    """Such as "62,000/s" or "0.4/s"."""
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
