@@ -233,12 +233,12 @@ class LocalCluster:
         self._changed.set()
 
     def partition(self, *sides: Iterable[NodeId]) -> None:
-        """Let nodes reach those of their own side only; one that isn't named is a side of its own."""
+        """Let nodes reach those of their own side only; those that aren't named are one more side together."""
         placed = [[self._member(name).id for name in side] for side in sides]
-        alone = [[name] for name in self._members if not any(name in side for side in placed)]
+        placed.append([name for name in self._members if not any(name in side for side in placed)])
         self._network.heal()
-        for position, side in enumerate([*placed, *alone]):
-            for other in [*placed, *alone][position + 1 :]:
+        for position, side in enumerate(placed):
+            for other in placed[position + 1 :]:
                 for source in side:
                     for target in other:
                         self._network.cut(source, target)

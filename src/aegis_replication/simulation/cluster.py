@@ -20,6 +20,7 @@ from aegis_replication.engine.events import PeerLost, PeerSeen
 from aegis_replication.engine.replica import ReplicaLimits
 from aegis_replication.errors import InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
 from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import EntryId
 from aegis_replication.simulation.checkers.model import KeyValueModel
 from aegis_replication.simulation.checkers.watch import Watch
 from aegis_replication.simulation.clock import Clock
@@ -297,6 +298,15 @@ class Cluster:
 
     # --- when all is well again ---
 
+    def _is_level(self) -> bool:
+        for group in self.watch.groups:
+            replicas = [host.replica(group) for host in self.hosts.values()]
+            if len({(replica.applied, replica.raft.log.last) for replica in replicas}) > 1:
+                return False
+            if replicas[0].applied != replicas[0].raft.log.last_index:
+                return False
+        return True
+
     def recover(self, *, within_ms: float = 10_000.0) -> None:
         """Heal the network, start every node, and wait until each group has one leader and all replicas caught up.
 
@@ -311,24 +321,33 @@ class Cluster:
                 self.resume(name)
             elif host.state != "up":
                 self.start(name)
+        goals: dict[GroupId, EntryId] = {}
         try:
-            self.wait_until(self._is_level, "leader and level replicas", within_ms=within_ms)
+            self.wait_until(
+                lambda: all([self._has_caught_up(group, goals) for group in self.watch.groups]),
+                "leader and replicas that have caught up",
+                within_ms=within_ms,
+            )
         except Unavailable:
             raise InvariantBroken("liveness", self._standing(within_ms)) from None
 
-    def _is_level(self) -> bool:
-        return all(self._is_group_level(group) for group in self.watch.groups)
+    def _has_caught_up(self, group: GroupId, goals: dict[GroupId, EntryId]) -> bool:
+        """Does every replica show what was the leader's last entry when it was first seen to lead?
 
-    def _is_group_level(self, group: GroupId) -> bool:
+        Clients may go on asking meanwhile, so there need never be a moment at which nothing is on its way.
+        """
         if not all(host.is_up for host in self.hosts.values()):
             return False
         replicas = [host.replica(group) for host in self.hosts.values()]
-        leaders = [replica for replica in replicas if replica.raft.is_leader]
-        if len(leaders) != 1:
+        leading = [replica for replica in replicas if replica.raft.is_leader]
+        if len(leading) != 1:
             return False
-        log = leaders[0].raft.log
-        is_own_term = log.committed == log.last_index and log.last.term == leaders[0].raft.term
-        return is_own_term and all(replica.applied == log.last_index for replica in replicas)
+        log = leading[0].raft.log
+        goal = goals.get(group)
+        if goal is None or log.term_at(goal.index) not in (goal.term, None):
+            goals[group] = log.last
+            return False
+        return log.committed >= goal.index and all(replica.applied >= goal.index for replica in replicas)
 
     def _standing(self, within_ms: float) -> str:
         lines = [f"healed for {within_ms:.0f} ms of virtual time, but:"]
@@ -345,5 +364,9 @@ class Cluster:
         return "\n  ".join(lines)
 
     def check(self) -> None:
-        """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`."""
+        """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`.
+
+        Clients must have stopped asking.
+        """
+        self.wait_until(self._is_level, "moment at which all replicas stand at the same entry")
         self.watch.on_end(list(self.hosts.values()), self.journal)

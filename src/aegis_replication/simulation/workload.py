@@ -369,6 +369,8 @@ class KeyValueWorkload:
         group = self.groups[0] if random.random() < self.skew else random.choice(self.groups)
         key = random.choice(self.keys)
         number = f"{client.index}.{client.journal.moment()}".encode()
+        if random.random() < 0.1:  # longer than a sector
+            number = number.ljust(random.randint(10, 1500), b"~")
         chance = random.random()
         if chance < 0.28:
             return Ask(group, ask.Get(key), ((key, ("get",)),), is_query=True)
