@@ -200,8 +200,6 @@ class Member:
             return
         self.is_running = False
         await self.node.stop()
-        if self.doors.get(self.id) is not None:
-            del self.doors[self.id]
 
     async def kill(self) -> None:
         """End as a killed process does: nothing more is written, not even what a clean stop would write."""

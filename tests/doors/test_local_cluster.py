@@ -15,6 +15,7 @@ async def test_it_begins_with_a_leader_and_ends_with_nobody() -> None:
     async with LocalCluster(3) as cluster:
         assert cluster.leader in ("n1", "n2", "n3")
         assert sorted(cluster.nodes) == ["n1", "n2", "n3"]
+        assert sum(node.leader == cluster.leader for node in cluster.nodes.values()) >= 2
         db = cluster.client()
         await db.put("k", "v")
 

@@ -40,11 +40,12 @@ async def test_with_a_path_everything_acknowledged_outlives_it(tmp_path: Path) -
         assert await db.put("k0", "w") == 51
 
 
-async def test_two_databases_in_memory_are_strangers() -> None:
+async def test_two_databases_in_memory_are_strangers(caplog: pytest.LogCaptureFixture) -> None:
     async with aegis.open() as one, aegis.open() as other:
         await one.put("k", "v")
 
         assert await other.get("k") is None
+        assert "replaced another node" not in caplog.text
 
 
 async def test_a_users_machine_is_kept_as_well(tmp_path: Path) -> None:
@@ -106,6 +107,19 @@ async def test_with_its_own_thread_a_busy_caller_costs_no_office() -> None:
 
         assert await db.increment("n") == 2
         assert node.replica().raft.term == term
+
+
+async def test_requests_are_handled_on_the_nodes_thread_and_answers_here() -> None:
+    async with aegis.open(own_thread=True) as db:
+        node, threads = db.node, set()
+        handle = node.on_requests
+        node.on_requests = lambda *arguments: (  # type: ignore[method-assign]
+            threads.add(threading.current_thread().name) or handle(*arguments)  # type: ignore[func-returns-value]
+        )
+
+        await asyncio.gather(*(db.increment("n") for _ in range(10)))
+
+        assert threads == {"aegis-n1"}
 
 
 async def test_calls_cross_to_the_thread_and_back_in_any_number(tmp_path: Path) -> None:

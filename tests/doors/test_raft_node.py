@@ -16,6 +16,7 @@ from aegis_replication.errors import (
     InvalidCommand,
     NotLeader,
     OutcomeUnknown,
+    Overloaded,
     Unavailable,
     WrongIdentity,
 )
@@ -192,7 +193,7 @@ async def test_who_waits_when_the_node_stops_is_told() -> None:
         leader, followers = await led(nodes)
         for follower in followers:
             await follower.stop()
-        waiting = asyncio.ensure_future(leader.propose(Put(b"k", b"v")))
+        waiting = asyncio.ensure_future(leader.propose(Put(b"k", b"v"), timeout=3600))
         await asyncio.sleep(0)
 
         await leader.stop()
@@ -231,3 +232,24 @@ async def test_a_node_that_was_not_started_says_so() -> None:
     assert node.leader is None
     with pytest.raises(Unavailable, match=r"await start\(\) first"):
         await node.propose(Put(b"k", b"v"))
+
+
+async def test_who_waits_for_a_leader_is_told_when_the_node_stops() -> None:
+    async with RaftNode(RaftConfig(1, [2, 3]), None, cluster="alone") as node:
+        waiting = asyncio.ensure_future(node.wait_leader(timeout=3600))
+        await asyncio.sleep(0)
+
+        await node.stop()
+
+        with pytest.raises(Unavailable, match="isn't running"):
+            await waiting
+
+
+async def test_too_many_proposals_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aegis_replication.raft.CALLS_MAX", 10)
+    async with RaftNode(RaftConfig(1), None, cluster="limit") as node:
+        await node.wait_leader()
+
+        results = await asyncio.gather(*(node.propose(Increment(b"n")) for _ in range(12)), return_exceptions=True)
+
+        assert [type(each) for each in results].count(Overloaded) == 2
