@@ -324,7 +324,7 @@ class Cluster:
         goals: dict[GroupId, EntryId] = {}
         try:
             self.wait_until(
-                lambda: all([self._has_caught_up(group, goals) for group in self.watch.groups]),
+                lambda: all(self._has_caught_up(group, goals) for group in self.watch.groups),
                 "leader and replicas that have caught up",
                 within_ms=within_ms,
             )
