@@ -22,6 +22,7 @@ from aegis_replication.node import Node
 from aegis_replication.transport.memory import MemoryNetwork
 
 SIZE_MAX: Final = 9
+START_SECONDS: Final = 60.0  # for the first election; even a machine that is short of everything manages in that time
 
 
 def open(
@@ -158,7 +159,7 @@ class LocalCluster:
         try:
             for name in self._members:
                 await self.start(name)
-            await self.wait_leader()
+            await self.wait_leader(timeout=max(self.timeout, START_SECONDS))
         except BaseException:
             await self.close()
             raise

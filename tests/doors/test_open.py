@@ -223,3 +223,10 @@ async def test_voters_on_the_network_serve_each_others_callers(tmp_path: Path) -
 async def test_bad_options_get_one_clear_error(options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         await aegis.open(**options).start()
+
+
+async def test_an_open_address_that_is_asked_for_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    async with aegis.open(listen="0.0.0.0:0", insecure=True):
+        pass
+
+    assert "insecure: listen = '0.0.0.0:0'" in caplog.text

@@ -21,6 +21,7 @@ from aegis_replication.errors import (
     WrongIdentity,
 )
 from aegis_replication.state_machine.commands import Get, Increment, Item, Put
+from aegis_replication.state_machine.compat import Command, CommandResult
 from aegis_replication.storage.base import Identity
 from aegis_replication.storage.memory import MemoryStorage
 
@@ -253,3 +254,18 @@ async def test_too_many_proposals_at_once_are_refused(monkeypatch: pytest.Monkey
         results = await asyncio.gather(*(node.propose(Increment(b"n")) for _ in range(12)), return_exceptions=True)
 
         assert [type(each) for each in results].count(Overloaded) == 2
+
+
+async def test_commands_in_the_crates_form_get_results_in_its_form() -> None:
+    async with RaftNode(RaftConfig(1), None, cluster="compat") as node:
+        await node.wait_leader()
+
+        assert await node.propose(Command.set("k", b"1")) == CommandResult(True)
+        assert await node.propose(Command.get("k")) == CommandResult(True, b"1")
+        assert await node.propose(Command.compare_and_swap("k", "0", b"2")) == CommandResult(True, b"false")
+        assert await node.propose(Command.increment("k")) == CommandResult(True, b"2")
+        assert await node.propose(Command.set("word", b"x")) == CommandResult(True)
+        refused = await node.propose(Command.increment("word"))
+        assert not refused.success
+        assert refused.error
+        assert await node.propose(Command.delete("k")) == CommandResult(True, b"2")
