@@ -15,24 +15,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.events import PeerLost, PeerSeen
 from aegis_replication.engine.replica import ReplicaLimits
-from aegis_replication.errors import InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
+from aegis_replication.errors import CommandFailed, InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId
-from aegis_replication.simulation.checkers.model import KeyValueModel
 from aegis_replication.simulation.checkers.watch import Watch
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, SimulatedDisk
 from aegis_replication.simulation.host import Host, HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
+from aegis_replication.simulation.subject import KeyValueSubject, Subject, UserSubject
 from aegis_replication.simulation.trace import Trace
 from aegis_replication.simulation.workload import Ask, Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
-from aegis_replication.state_machine.base import Machine
-from aegis_replication.state_machine.key_value import KeyValueMachine
-from aegis_replication.state_machine.sessions import IDLE_MS, SESSIONS_MAX, SessionMachine
+from aegis_replication.state_machine.sessions import IDLE_MS, SESSIONS_MAX
+from aegis_replication.state_machine.user import QUERY_KIND, StateMachine, call, decode_answer, method_of
 from aegis_replication.storage.base import Identity, Storage
 from aegis_replication.storage.directory import DirectoryStorage
 
@@ -62,7 +63,7 @@ class Cluster:
         segment_bytes: int = 64 * 1024,
         sessions_max: int = SESSIONS_MAX,
         idle_ms: int = IDLE_MS,
-        machine: Callable[[], Machine] | None = None,
+        machine: type[StateMachine] | Subject | None = None,
         limits: ReplicaLimits | None = None,
     ) -> None:
         names = [chr(ord("a") + number) for number in range(nodes)] if isinstance(nodes, int) else list(nodes)
@@ -77,13 +78,12 @@ class Cluster:
         self.journal = Journal()
         self._segment_bytes = segment_bytes
         config = config.replace(node_id=names[0], peers=names)
+        subject: Subject = UserSubject(machine) if isinstance(machine, type) else machine or KeyValueSubject()
         self.watch = Watch(
             groups,
             len(names),
-            (lambda group: machine())
-            if machine is not None
-            else (lambda group: SessionMachine(KeyValueMachine(), sessions_max=sessions_max, idle_ms=idle_ms)),
-            (lambda: None) if machine is not None else (lambda: KeyValueModel(sessions_max, idle_ms)),
+            lambda: subject.make_machine(sessions_max, idle_ms),
+            lambda: subject.make_model(sessions_max, idle_ms),
         )
         self._incarnations = {name: self.clock.random(f"incarnation {name}").getrandbits(64) for name in names}
         self.hosts: dict[NodeId, Host] = {}
@@ -281,6 +281,17 @@ class Cluster:
         """Remove `key`; whether it was there."""
         name = ask.text_key(key)
         return bool(self.ask(Ask(GROUP, ask.Delete(name), ((name, ("delete",)),))))
+
+    def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a command or query of your own machine: `cluster.call(Inventory.reserve, "teapot", 1)`.
+
+        Raises CommandFailed if the method does.
+        """
+        is_query = method_of(method).kind == QUERY_KIND
+        result = self.ask(Ask(GROUP, call(method, *arguments), (), is_query=is_query))
+        if isinstance(result, tuple):
+            raise CommandFailed(*self._door.last_failure)
+        return decode_answer(method, msgspec.msgpack.encode(result))
 
     def ask(self, asked: Ask, *, within_ms: float = 10_000.0) -> Any:
         """Send any request and let time pass until it is answered; the machine's answer as plain values."""

@@ -242,8 +242,8 @@ class Nemesis:
             self.cluster.isolate(host.node)
             for client in self._clients():
                 client.press(host.node, self.random.randint(1, 12))
-            if self.random.random() < 0.5:  # so that it is still writing when it is told that its tail is in vain
-                host.disk.speed = DiskSpeed(30.0 * self.random.random())
+            if self.random.random() < 0.8:  # so that it is still writing when it is told that its tail is in vain
+                host.disk.speed = DiskSpeed(10.0 + 50.0 * self.random.random())
                 self._later(10.0 * self.plan.config().election_timeout_max_ms, self._quick_disk, host)
             self._later(self.plan.config().election_timeout_max_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
 
