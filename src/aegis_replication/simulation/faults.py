@@ -64,9 +64,9 @@ def draw_plan(random: Random) -> Plan:
         groups=random.choice((1, 1, 2)),
         skew=random.choice((0.0, 0.95)),
         clients=clients,
-        client_depth=random.choice((1, 2, 4)),
-        pause_ms=random.choice((10.0, 30.0, 60.0)),
-        duration_ms=random.uniform(4000.0, 8000.0),
+        client_depth=random.choice((1, 2, 3)),
+        pause_ms=random.choice((15.0, 30.0, 60.0)),
+        duration_ms=random.uniform(3500.0, 7000.0),
         gap_ms=random.choice((80.0, 150.0, 400.0)),
         kinds=tuple(kind for kind in KINDS if random.random() < 0.6) or KINDS,
         flush_aside=random.random() < 0.5,
@@ -88,12 +88,13 @@ def draw_plan(random: Random) -> Plan:
 class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
-    __slots__ = ("cluster", "damaged", "plan", "random", "_awaited", "_dismissed")
+    __slots__ = ("cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms")
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         self.cluster = cluster
         self.plan = plan
         self.random: Random = cluster.clock.random("nemesis")
+        self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
         self._awaited: set[NodeId] = set()  # down, their start is planned
@@ -159,9 +160,7 @@ class Nemesis:
 
     def _some_ms(self) -> float:
         """How long a fault lasts: mostly around an election timeout, now and then much longer."""
-        return (
-            self.plan.config().election_timeout_max_ms * self.random.choice((0.3, 1.0, 3.0, 8.0)) * self.random.random()
-        )
+        return self._timeout_ms * self.random.choice((0.3, 1.0, 3.0, 8.0)) * self.random.random()
 
     # --- processes ---
 
@@ -244,8 +243,8 @@ class Nemesis:
                 client.press(host.node, self.random.randint(1, 12))
             if self.random.random() < 0.8:  # so that it is still writing when it is told that its tail is in vain
                 host.disk.speed = DiskSpeed(10.0 + 50.0 * self.random.random())
-                self._later(10.0 * self.plan.config().election_timeout_max_ms, self._quick_disk, host)
-            self._later(self.plan.config().election_timeout_max_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
+                self._later(10.0 * self._timeout_ms, self._quick_disk, host)
+            self._later(self._timeout_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
 
     def _mend_all(self) -> None:
         self.cluster.network.heal()

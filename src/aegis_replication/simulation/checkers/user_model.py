@@ -27,7 +27,9 @@ class UserModel(SessionModel):
 
     __slots__ = ("_decode", "_entries", "_make", "_queries", "machine")
 
-    promise: ClassVar[str] = "machines agree (does a command depend on time, chance or anything else beside state and arguments?)"
+    promise: ClassVar[str] = (
+        "machines agree (does a command depend on time, chance or anything else beside state and arguments?)"
+    )
 
     def __init__(self, make: Callable[[], UserMachine], sessions_max: int, idle_ms: int) -> None:
         super().__init__(sessions_max, idle_ms)
