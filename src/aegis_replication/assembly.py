@@ -137,8 +137,8 @@ class Member:
         self._exposed = _exposed(raft, listen)
         if self._exposed and not insecure:
             raise ConfigError(
-                f"{self._exposed}: other machines can connect there, and traffic is not encrypted yet; use 127.0.0.1, or "
-                "pass insecure=True in a network you trust"
+                f"{self._exposed}: other machines can connect there, and traffic is not encrypted yet; use "
+                "127.0.0.1, or pass insecure=True in a network you trust"
             )
 
     @property
