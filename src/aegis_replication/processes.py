@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -229,10 +229,11 @@ class LocalProcesses:
             if not node.is_running:
                 node.start()
 
-    def status(self) -> dict[NodeId, dict[str, Any] | None]:
-        """What each node says of itself; None for one that doesn't answer."""
+    def status(self, asked: Iterable[NodeId] | None = None) -> dict[NodeId, dict[str, Any] | None]:
+        """What each node, or each of those `asked`, says of itself; None for one that doesn't answer."""
         answers: dict[NodeId, dict[str, Any] | None] = {}
-        for name, node in self.nodes.items():
+        for name in self.nodes if asked is None else asked:
+            node = self.nodes[name]
             try:
                 answers[name] = ask_status(node.client_address) if node.is_running else None
             except AegisError:
