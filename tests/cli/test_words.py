@@ -84,7 +84,7 @@ def test_version_names_the_formats_it_speaks(aegis):
     ("words", "said"),
     [
         (["nonsense"], "unknown command 'nonsense'"),
-        (["staus"], "did you mean status?"),
+        (["stat"], "did you mean status?"),
         (["kv", "nonsense"], "nonsense"),
         (["kv", "put", "key"], "give the value"),
         (["kv", "get"], "KEY"),

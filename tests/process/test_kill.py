@@ -42,6 +42,10 @@ def copies_equal_after_stop(cluster) -> bool:
     cluster.wait_caught_up()
     codes = cluster.stop()
     assert set(codes.values()) == {0}, {name: node.last_words() for name, node in cluster.nodes.items()}
+    for node in cluster.nodes.values():
+        log = node.log_path.read_text(errors="replace")
+        assert "Traceback" not in log, log
+        assert "stopped by itself" not in log, log
     return compare_copies({name: node.directory for name, node in cluster.nodes.items()}).equal
 
 

@@ -112,7 +112,7 @@ class Play:
             idle_ms=plan.idle_ms,
             segment_bytes=plan.segment_bytes,
         )
-        self.workload = KeyValueWorkload(groups, key_count=4)
+        self.workload = KeyValueWorkload(groups, key_count=4, skew=plan.skew)
         self.nemesis = Nemesis(self.cluster, plan)
         for index in range(1, plan.clients + 1):
             self.cluster.add_client(
