@@ -119,7 +119,8 @@ class FakeNode:
     def status(self) -> dict[str, Any]:
         cluster = self.cluster
         leader = None if self.hides_leader else cluster.leader
-        group = {"role": "leader" if leader == self.name else "follower", "leader": leader, "term": cluster.term}
+        role = "leader" if cluster.leader == self.name else "follower"
+        group = {"role": role, "leader": leader, "term": cluster.term}
         if self.claims is not None:
             group = {"role": "leader", "leader": self.name, "term": self.claims}
         return {

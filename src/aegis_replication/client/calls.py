@@ -80,3 +80,11 @@ def final_error(status: int, body: bytes) -> AegisError | None:
         return make(detail) if make is not None else ProtocolError(f"reply status {status} is unknown: {detail!r}")
     except (msgspec.MsgspecError, LookupError, TypeError) as error:
         return ProtocolError(f"malformed reply of status {status}: {error}")
+
+
+def reply_text(body: bytes) -> str:
+    """What a refusal says, for people."""
+    try:
+        return str(msgspec.msgpack.decode(body))
+    except msgspec.MsgspecError:
+        return "a malformed reply"

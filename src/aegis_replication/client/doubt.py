@@ -56,13 +56,13 @@ class Patience:
 class Doubt:
     """Watches one client's leader for silence, and looks for its successor meanwhile.
 
-    `ask(address, timeout)` gives the link to a node and its status, `get(address, timeout)` a link, `move(old, new)`
-    takes the calls from one to the other.
+    `ask(address, timeout)` gives the link to a node and its status, `get(address, timeout)` a link, `waits(leader)`
+    tells whether calls wait for its answer, `move(old, new)` takes them from one to the other.
     """
 
     # fmt: off
     __slots__ = ("patience", "_ask", "_busy_since", "_endpoints", "_get", "_group", "_move", "_random", "_task",
-                 "_term", "_timer")
+                 "_term", "_timer", "_waits")
     # fmt: on
 
     def __init__(
@@ -70,13 +70,14 @@ class Doubt:
         *,
         ask: Callable[[str, float], Awaitable[tuple[Link, dict[str, Any]]]],
         get: Callable[[str, float], Awaitable[Link]],
+        waits: Callable[[Link], bool],
         move: Callable[[Link, Link], None],
         endpoints: Sequence[str],
         group: GroupId,
         random: Random,
     ) -> None:
         self.patience = Patience()
-        self._ask, self._get, self._move = ask, get, move
+        self._ask, self._get, self._waits, self._move = ask, get, waits, move
         self._endpoints = endpoints  # grows as nodes become known
         self._group = group
         self._random = random
@@ -104,7 +105,7 @@ class Doubt:
         patience = self.patience
         if patience.sampled not in waiting:
             patience.sampled = 0  # it ended without an answer
-        if leader is None:
+        if leader is None or not self._waits(leader):
             return now + PATIENCE_MIN_SECONDS
         due = max(leader.heard_at, self._busy_since) + patience.seconds
         if due > now:
@@ -141,7 +142,7 @@ class Doubt:
                 asking.add(task)
                 task.add_done_callback(asking.discard)
                 await asyncio.wait({found}, timeout=pause)
-                if leader.heard_at != heard_at:
+                if leader.heard_at != heard_at or not self._waits(leader):
                     return
                 if found.done():
                     link, term = found.result()

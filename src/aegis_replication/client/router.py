@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from aegis_replication import wire
-from aegis_replication.client.calls import Call, final_error
+from aegis_replication.client.calls import Call, final_error, reply_text
 from aegis_replication.client.doubt import Doubt
 from aegis_replication.client.endpoints import ENDPOINTS_MAX
 from aegis_replication.client.links import Dialer, Link, Links, look_at
@@ -73,6 +73,7 @@ class Router:
         self._doubt = Doubt(
             ask=self._ask,
             get=self._links.get,
+            waits=self._waits,
             move=self._move,
             endpoints=self.endpoints,
             group=group,
@@ -217,10 +218,10 @@ class Router:
         elif status == wire.UNKNOWN:
             call.is_unsure = True
             self._parked.append(call)
-            self._trouble = f"{link.address}: {_text(body)}"
+            self._trouble = f"{link.address}: {reply_text(body)}"
             self._leader_lost(link)
         else:  # OVERLOADED, DROPPED, REFUSED: it had no effect, and may have one a moment later
-            self._trouble = f"{link.address}: {_text(body)}"
+            self._trouble = f"{link.address}: {reply_text(body)}"
             self._parked.append(call)
             self._start_pause()
 
@@ -331,6 +332,10 @@ class Router:
         if self._calls:
             self._doubt.watch(self._check_leader, due)
 
+    def _waits(self, link: Link) -> bool:
+        """Does any call wait for an answer from there?"""
+        return any(call.link is link and call.kind != wire.STATUS for call in self._calls.values())
+
     def _move(self, leader: Link, successor: Link) -> None:
         """While `leader` was silent, another was elected."""
         if self._leader is leader and self._links.has(successor):
@@ -427,7 +432,7 @@ class Router:
         if not self._calls:
             return
         leader = self._leader
-        if leader is not None and any(call.link is leader for call in self._calls.values()):
+        if leader is not None and self._waits(leader):
             self._watch(leader, now)
         if self._calls:
             self._arm(min(now + WATCH_SECONDS, *(call.deadline for call in self._calls.values())))
@@ -441,10 +446,3 @@ class Router:
         elif now - link.asked_at >= LOST_SECONDS:
             link.connection.close()
             self._on_lost(link, f"{link.address} gave no sign of life for {now - link.heard_at:.1f} s")
-
-
-def _text(body: bytes) -> str:
-    try:
-        return str(msgspec.msgpack.decode(body))
-    except msgspec.MsgspecError:
-        return "a malformed reply"
