@@ -19,6 +19,7 @@ from aegis_replication.verify.plan import Fault
 
 _CHECK_SECONDS: Final = 0.2  # how often it is looked whether a node has ended by itself
 _RESTART_SECONDS: Final = 0.5
+_ASK_SECONDS: Final = 0.2  # for a node to say whether it leads: one that is paused doesn't
 
 Say = Callable[[str], None]
 
@@ -71,7 +72,7 @@ class Nemesis:
     async def _strike(self, fault: Fault) -> None:
         victim = self._names[fault.victim]
         if fault.hits_leader:
-            leader = await asyncio.to_thread(self._cluster.leader)
+            leader = await asyncio.to_thread(self._cluster.leader, timeout=_ASK_SECONDS)
             victim = victim if leader is None else leader
         other = self._names[fault.other]
         if other == victim:
