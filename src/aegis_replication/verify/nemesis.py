@@ -149,8 +149,18 @@ class Nemesis:
                 return [(source, target) for source, target in self._proxy.paths if target == victim]
             case "one-link":
                 return [(victim, other), (other, victim)]
+            case "halves":
+                half = self._names[: len(self._names) // 2]
+                return [(a, b) for a, b in self._proxy.paths if (a in half) != (b in half)]
+            case "ring" if len(self._names) > 3:  # everybody reaches two others; below five nodes that is no majority
+                return [path for path in self._proxy.paths if self._distance(*path) > 1]
             case _:
                 return [path for path in self._proxy.paths if victim in path]
+
+    def _distance(self, one: NodeId, other: NodeId) -> int:
+        """In steps around the ring of all nodes."""
+        steps = abs(self._names.index(one) - self._names.index(other))
+        return min(steps, len(self._names) - steps)
 
     async def _broken_for(self, links: Sequence[Link], break_one: Callable[[NodeId, NodeId], None], s: float) -> None:
         for link in links:

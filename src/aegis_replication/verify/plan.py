@@ -12,7 +12,8 @@ KINDS: Final = ("kill", "pause", "partition", "slow-link", "slow-disk", "full-di
 
 GAP_SECONDS: Final = 1.2  # mean, between the beginnings of two faults
 CALM_SECONDS: Final = 1.0  # before the first
-SIDEWAYS: Final = ("isolated", "one-way", "one-way-to-all", "one-link", "reset", "flapping")
+SIDEWAYS: Final = ("isolated", "halves", "one-way", "one-way-to-all", "one-link", "ring", "reset", "flapping")
+"""Varieties of partition. Links are held, so that nobody is told; only "reset" tells both sides."""
 
 
 class Fault(msgspec.Struct, frozen=True):

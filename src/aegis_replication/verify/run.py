@@ -20,7 +20,7 @@ from aegis_replication.verify.faulty_node import ENVIRONMENT
 from aegis_replication.verify.history import History
 from aegis_replication.verify.judgement import Judgement, judge
 from aegis_replication.verify.nemesis import Nemesis
-from aegis_replication.verify.plan import KINDS, draw_faults
+from aegis_replication.verify.plan import KINDS, Fault, draw_faults
 from aegis_replication.verify.register import TIMEOUT_SECONDS, RegisterClient
 
 ELECTION_TIMEOUT_MS: Final = (150, 300)
@@ -72,10 +72,15 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.linearizable) and self.live
 
 
-async def verify(plan: VerifyPlan, directory: Path, say: Callable[[str], None]) -> tuple[VerifyReport, History]:
-    """Run one verification; its report and its history. Raises AegisError when it can't be run."""
+async def verify(
+    plan: VerifyPlan, directory: Path, say: Callable[[str], None], *, faults: Sequence[Fault] | None = None
+) -> tuple[VerifyReport, History]:
+    """Run one verification; its report and its history. Raises AegisError when it can't be run.
+
+    `faults` is a schedule of the caller's own, instead of one drawn from the plan.
+    """
     _validate(plan)
-    run = _Run(plan, directory, say)
+    run = _Run(plan, directory, say, faults)
     async with AsyncExitStack() as stack:
         stack.callback(run.cluster.kill_all)
         await run.start(stack)
@@ -98,16 +103,20 @@ def _validate(plan: VerifyPlan) -> None:
         raise InvalidArgument(f"--faults {','.join(single)}: a single node has no links; give --local 3")
 
 
+def _drawn(plan: VerifyPlan) -> Sequence[Fault]:
+    random = Random(f"{plan.seed}/faults")
+    timeout_s = ELECTION_TIMEOUT_MS[1] / 1000.0
+    return draw_faults(random, plan.faults, seconds=plan.seconds, nodes=plan.nodes, election_timeout_s=timeout_s)
+
+
 class _Run:
     """One verification on its way."""
 
-    def __init__(self, plan: VerifyPlan, directory: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, plan: VerifyPlan, directory: Path, say: Callable[[str], None], faults: Sequence[Fault] | None
+    ) -> None:
         self.plan, self.say = plan, say
-        random = Random(f"{plan.seed}/faults")
-        election_timeout_s = ELECTION_TIMEOUT_MS[1] / 1000.0
-        self.faults = draw_faults(
-            random, plan.faults, seconds=plan.seconds, nodes=plan.nodes, election_timeout_s=election_timeout_s
-        )
+        self.faults = faults if faults is not None else _drawn(plan)
         self.cluster = LocalProcesses(
             directory,
             count=plan.nodes,
