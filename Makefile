@@ -95,8 +95,8 @@ soak: install ## histories, kill loops and pause loops on real processes, at mos
 scenarios: install ## rewrite the expected halves of tests/scenarios; review the diff
 	$(BIN)/pytest tests/scenarios --rewrite
 
-laws: install ## the property tests alone
-	$(BIN)/pytest tests/laws
+laws: install ## the property tests alone, with 10,000 examples for each law and type
+	$(BIN)/pytest tests/laws --hypothesis-profile=laws --timeout 3600 -n $(WORKERS) --dist worksteal
 
 sync: install ## write the blocking API, src/aegis_replication/sync/, from the async one
 	$(BIN)/python tools/make_sync.py

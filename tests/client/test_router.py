@@ -487,3 +487,15 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
             await db.put("k", "v", timeout=timeout)
 
     run(story())
+
+
+def test_a_client_that_is_taken_to_another_loop_is_refused_there() -> None:
+    cluster = FakeCluster()
+    db = cluster.client()
+
+    async def put() -> int:
+        return await db.put("k", "v")
+
+    assert run(put()) == 1
+    with pytest.raises(InvalidArgument, match="another event loop"):
+        run(put())

@@ -15,6 +15,7 @@ from aegis_replication.client.links import Dialer, Link, Links, look_at
 from aegis_replication.errors import (
     AegisError,
     DeadlineExceeded,
+    InvalidArgument,
     LimitExceeded,
     OutcomeUnknown,
     Overloaded,
@@ -90,9 +91,12 @@ class Router:
 
     def begin(self, kind: int, asked: Any, body: bytes, timeout: float) -> Call:
         """A call that will end within `timeout` seconds; `send` it. Raises Overloaded or Unavailable at once."""
+        running = asyncio.get_running_loop()
         if not self._is_started:
-            self.loop = asyncio.get_running_loop()
+            self.loop = running
             self._is_started = True
+        elif self.loop is not running:
+            raise InvalidArgument("this client was used on another event loop before: make one for each loop")
         if self._is_closed:
             raise Unavailable("this client is closed: make a new one")
         if len(self._calls) >= CALLS_MAX:
