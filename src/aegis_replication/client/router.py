@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from aegis_replication import wire
-from aegis_replication.client.calls import Call, final_error, reply_text
+from aegis_replication.client.calls import Call, final_error, reply_text, unanswered
 from aegis_replication.client.doubt import Doubt
 from aegis_replication.client.endpoints import ENDPOINTS_MAX
 from aegis_replication.client.links import Dialer, Link, Links, look_at
@@ -143,7 +143,7 @@ class Router:
             await asyncio.gather(self._routing, return_exceptions=True)
         await self._doubt.close()
         for call in [*self._calls.values()]:
-            self._give_up(call, "the client was closed")
+            self.fail(call, unanswered(call, "the client was closed", self._trouble))
         await self._links.close()
 
     # --- one call ---
@@ -172,15 +172,6 @@ class Router:
         self.end(call)
         if not call.future.done():
             call.future.set_exception(error)
-
-    def _give_up(self, call: Call, why: str) -> None:
-        """End a call without an answer: is it known that it had no effect?"""
-        if call.kind == wire.COMMAND and (call.is_unsure or call.link is not None):
-            self.fail(call, OutcomeUnknown(call.what, why))
-        elif call.link is not None:
-            self.fail(call, DeadlineExceeded(f"{call.what}: {call.link.address} gave no answer: {why}"))
-        else:
-            self.fail(call, Unavailable(f"{call.what}: {why}; {self._trouble}"))
 
     # --- what comes back ---
 
@@ -430,7 +421,7 @@ class Router:
         now = self.loop.time()
         due = [call for call in self._calls.values() if call.deadline <= now]
         for call in due:
-            self._give_up(call, "its time is over")
+            self.fail(call, unanswered(call, "its time is over", self._trouble))
         if due:
             self.on_answered()
         if not self._calls:
