@@ -365,14 +365,14 @@ def test_a_read_without_any_answer_exceeds_its_deadline() -> None:
 
 
 def test_a_node_that_stays_silent_is_given_up_for_another() -> None:
-    """A stopped process keeps its connections open: only its silence tells."""
+    """A stopped process keeps its connections open: only its silence tells, if no other node tells of a later term."""
 
     async def story() -> None:
         cluster = FakeCluster()
         db = cluster.client()
         await db.increment("n")
         cluster.nodes["a"].is_deaf = True
-        cluster.lead("b")
+        cluster.lead("b", term=cluster.term)
         began = asyncio.get_running_loop().time()
 
         total = await db.increment("n")
