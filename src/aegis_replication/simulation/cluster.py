@@ -26,7 +26,8 @@ from aegis_replication.log import EntryId
 from aegis_replication.simulation.checkers.watch import Watch
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, SimulatedDisk
-from aegis_replication.simulation.host import Host, HostSettings
+from aegis_replication.simulation.host import Host
+from aegis_replication.simulation.host_settings import HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, UserSubject
 from aegis_replication.simulation.trace import Trace
@@ -258,7 +259,7 @@ class Cluster:
         return door
 
     def put(self, key: str | bytes, value: str | bytes) -> int:
-        """Set `key`; its new version. Like all of these: waits for the answer, tries other nodes, raises OutcomeUnknown."""
+        """Set `key`; its new version. As all of these do: waits, tries other nodes, raises OutcomeUnknown."""
         name, text = ask.text_key(key), ask.text_key(value)
         version: int = self.ask(Ask(GROUP, ask.Put(name, text), ((name, ("put", text)),)))
         return version
@@ -382,7 +383,7 @@ class Cluster:
             for group, replica in host.engine.replicas.items():
                 raft = replica.raft
                 lines.append(
-                    f"{name} group {group}: {raft.role} of term {raft.term}, leader {raft.leader}, last {raft.log.last}, "
+                    f"{name} group {group}: {raft.role} of term {raft.term}, leader {raft.leader}, {raft.log.last}, "
                     f"committed {raft.log.committed}, applied {replica.applied}"
                 )
         return "\n  ".join(lines)
