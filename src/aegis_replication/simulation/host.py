@@ -328,22 +328,18 @@ class Host:
             return True
         self.disk.is_awaited = True
         self.storage.write(writes, durable=True)
-        self._block(self._flushed_inline, writes)
-        return False
-
-    def _block(self, then: Callable[..., None], *arguments: Any) -> None:
-        """The process stands still for as long as its disk took, then goes on."""
         self._busy_until_ms = self.clock.now_ms + self.disk.spent_ms
         self.disk.spent_ms = 0.0
-        self.clock.at(self._busy_until_ms, self._unblock, self.life, then, arguments)
+        self.clock.at(self._busy_until_ms, self._unblock, self.life, writes)
+        return False
 
-    def _unblock(self, life: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def _unblock(self, life: int, writes: list[LogWrite]) -> None:
         if life != self.life:
             return
         if self.state == "paused":
-            self.clock.after(1.0, self._unblock, life, then, arguments)
+            self.clock.after(1.0, self._unblock, life, writes)
             return
-        self._guard(then, *arguments)
+        self._guard(self._flushed_inline, writes)
 
     def _flushed_inline(self, writes: list[LogWrite]) -> None:
         self.disk.end_wait()
