@@ -59,7 +59,7 @@ class Cluster:
         weather: Weather = CALM,
         speed: DiskSpeed | None = None,
         flush_aside: bool = False,
-        segment_bytes: int = 64 * 1024,
+        segment_bytes: int = 1024 * 1024,
         sessions_max: int = SESSIONS_MAX,
         idle_ms: int = IDLE_MS,
         machine: type[StateMachine] | Subject | None = None,
@@ -88,7 +88,12 @@ class Cluster:
         self.hosts: dict[NodeId, Host] = {}
         for name in names:
             settings = HostSettings(
-                config, tuple(groups), self.watch.make_machine, self._open_storage, aside=flush_aside, limits=limits
+                config,
+                tuple(groups),
+                self.watch.make_machine,
+                self._open_storage,
+                aside=flush_aside,
+                limits=limits or ReplicaLimits(frame_bytes=segment_bytes // 4),
             )
             disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, speed)
             self.hosts[name] = Host(name, settings, self.clock, disk, self._send, self.watch, self.trace)
