@@ -15,31 +15,32 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.events import PeerLost, PeerSeen
 from aegis_replication.engine.replica import ReplicaLimits
-from aegis_replication.errors import InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
+from aegis_replication.errors import CommandFailed, InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.simulation.checkers.model import KeyValueModel
+from aegis_replication.log import EntryId
 from aegis_replication.simulation.checkers.watch import Watch
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, SimulatedDisk
-from aegis_replication.simulation.host import Host, HostSettings
+from aegis_replication.simulation.host import Host
+from aegis_replication.simulation.host_settings import HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
+from aegis_replication.simulation.subject import KeyValueSubject, Subject, UserSubject
 from aegis_replication.simulation.trace import Trace
 from aegis_replication.simulation.workload import Ask, Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
-from aegis_replication.state_machine.base import Machine
-from aegis_replication.state_machine.key_value import KeyValueMachine
-from aegis_replication.state_machine.sessions import IDLE_MS, SESSIONS_MAX, SessionMachine
+from aegis_replication.state_machine.sessions import IDLE_MS, SESSIONS_MAX
+from aegis_replication.state_machine.user import QUERY_KIND, StateMachine, call, decode_answer, method_of
 from aegis_replication.storage.base import Identity, Storage
 from aegis_replication.storage.directory import DirectoryStorage
 
 GROUP: GroupId = 1
 
 CALM_CONFIG = RaftConfig(snapshot_threshold=200, trailing_entries=20)
-
-_DOOR = 0  # the number of the client whose hands are yours
 
 
 class Cluster:
@@ -58,10 +59,10 @@ class Cluster:
         weather: Weather = CALM,
         speed: DiskSpeed | None = None,
         flush_aside: bool = False,
-        segment_bytes: int = 64 * 1024,
+        segment_bytes: int = 1024 * 1024,
         sessions_max: int = SESSIONS_MAX,
         idle_ms: int = IDLE_MS,
-        machine: Callable[[], Machine] | None = None,
+        machine: type[StateMachine] | Subject | None = None,
         limits: ReplicaLimits | None = None,
     ) -> None:
         names = [chr(ord("a") + number) for number in range(nodes)] if isinstance(nodes, int) else list(nodes)
@@ -76,26 +77,30 @@ class Cluster:
         self.journal = Journal()
         self._segment_bytes = segment_bytes
         config = config.replace(node_id=names[0], peers=names)
+        subject: Subject = UserSubject(machine) if isinstance(machine, type) else machine or KeyValueSubject()
         self.watch = Watch(
             groups,
             len(names),
-            (lambda group: machine())
-            if machine is not None
-            else (lambda group: SessionMachine(KeyValueMachine(), sessions_max=sessions_max, idle_ms=idle_ms)),
-            (lambda: None) if machine is not None else (lambda: KeyValueModel(sessions_max, idle_ms)),
+            lambda: subject.make_machine(sessions_max, idle_ms),
+            lambda: subject.make_model(sessions_max, idle_ms),
         )
         self._incarnations = {name: self.clock.random(f"incarnation {name}").getrandbits(64) for name in names}
         self.hosts: dict[NodeId, Host] = {}
         for name in names:
             settings = HostSettings(
-                config, tuple(groups), self.watch.make_machine, self._open_storage, aside=flush_aside, limits=limits
+                config,
+                tuple(groups),
+                self.watch.make_machine,
+                self._open_storage,
+                aside=flush_aside,
+                limits=limits or ReplicaLimits(frame_bytes=segment_bytes // 4),
             )
             disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, speed)
             self.hosts[name] = Host(name, settings, self.clock, disk, self._send, self.watch, self.trace)
         self.clients: dict[int, Client] = {}
-        self._answers: dict[int, Any] = {}
-        self._door = self.add_client(_DOOR, None)
-        self._door.is_patient = True
+        self._answers: dict[tuple[int, int], Any] = {}
+        # Your hands: one client that asks wherever it likes, and for each node one that asks only there.
+        self._doors: dict[NodeId | None, Client] = {}
         for name in names:
             self.start(name)
 
@@ -247,19 +252,33 @@ class Cluster:
 
     def _on_answer(self, client: Client, pending: Pending, result: Any) -> None:
         self.watch.on_answer(client, pending, result)
-        if client is self._door:
-            self._answers[pending.number] = result
+        if client.index <= 0:
+            self._answers[client.index, pending.number] = result
+
+    def _door(self, at: NodeId | None) -> Client:
+        door = self._doors.get(at)
+        if door is None:
+            door = self._doors[at] = self.add_client(-len(self._doors), None)
+            if at is not None:
+                door.nodes = [self._host(at).node]
+        return door
 
     def put(self, key: str | bytes, value: str | bytes) -> int:
-        """Set `key`; its new version. Like all of these: waits for the answer, tries other nodes, raises OutcomeUnknown."""
+        """Set `key`; its new version. As all of these do: waits, tries other nodes, raises OutcomeUnknown."""
         name, text = ask.text_key(key), ask.text_key(value)
         version: int = self.ask(Ask(GROUP, ask.Put(name, text), ((name, ("put", text)),)))
         return version
 
-    def get(self, key: str | bytes) -> bytes | None:
-        """The value of `key`, linearizable, or None."""
+    def send(self, key: str | bytes, value: str | bytes, *, at: NodeId) -> None:
+        """Ask one node to set `key`, and don't wait for an answer."""
+        name, text = ask.text_key(key), ask.text_key(value)
+        self._door(at).ask(Ask(GROUP, ask.Put(name, text), ((name, ("put", text)),)), timeout_ms=1_000.0)
+
+    def get(self, key: str | bytes, *, at: NodeId | None = None, within_ms: float = 10_000.0) -> bytes | None:
+        """The value of `key`, linearizable, or None; `at` asks one node only. Raises Unavailable."""
         name = ask.text_key(key)
-        item = self.ask(Ask(GROUP, ask.Get(name), ((name, ("get",)),), is_query=True))
+        asked = Ask(GROUP, ask.Get(name), ((name, ("get",)),), is_query=True)
+        item = self.ask(asked, at=at, within_ms=within_ms)
         return None if item is None else item[0]
 
     def increment(self, key: str | bytes, by: int = 1) -> int:
@@ -281,21 +300,42 @@ class Cluster:
         name = ask.text_key(key)
         return bool(self.ask(Ask(GROUP, ask.Delete(name), ((name, ("delete",)),))))
 
-    def ask(self, asked: Ask, *, within_ms: float = 10_000.0) -> Any:
+    def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a command or query of your own machine: `cluster.call(Inventory.reserve, "teapot", 1)`.
+
+        Raises CommandFailed if the method does.
+        """
+        is_query = method_of(method).kind == QUERY_KIND
+        result = self.ask(Ask(GROUP, call(method, *arguments), (), is_query=is_query))
+        if isinstance(result, tuple):
+            raise CommandFailed(*self._door(None).last_failure)
+        return decode_answer(method, msgspec.msgpack.encode(result))
+
+    def ask(self, asked: Ask, *, at: NodeId | None = None, within_ms: float = 10_000.0) -> Any:
         """Send any request and let time pass until it is answered; the machine's answer as plain values."""
-        number = self._door.ask(asked, timeout_ms=within_ms)
-        until_ms = self.clock.now_ms + within_ms + 2_000.0
-        while number in self._door.pending and self.clock.next_ms is not None and self.clock.next_ms <= until_ms:
+        door = self._door(at)
+        number = door.ask(asked, timeout_ms=within_ms)
+        until_ms = self.clock.now_ms + within_ms + 1_000.0
+        while number in door.pending and self.clock.next_ms is not None and self.clock.next_ms <= until_ms:
             self.step()
-        if number in self._answers:
-            return self._answers.pop(number)
-        self._door.pending.pop(number, None)
+        if (door.index, number) in self._answers:
+            return self._answers.pop((door.index, number))
+        door.pending.pop(number, None)
         what = f"{type(asked.body).__name__} on group {asked.group}"
         if asked.is_query:
             raise Unavailable(f"seed {self.seed}: no answer to {what} within {within_ms:.0f} ms of virtual time")
         raise OutcomeUnknown(what, f"seed {self.seed}: no answer within {within_ms:.0f} ms of virtual time")
 
     # --- when all is well again ---
+
+    def _is_level(self) -> bool:
+        for group in self.watch.groups:
+            replicas = [host.replica(group) for host in self.hosts.values()]
+            if len({(replica.applied, replica.raft.log.last) for replica in replicas}) > 1:
+                return False
+            if replicas[0].applied != replicas[0].raft.log.last_index:
+                return False
+        return True
 
     def recover(self, *, within_ms: float = 10_000.0) -> None:
         """Heal the network, start every node, and wait until each group has one leader and all replicas caught up.
@@ -311,24 +351,33 @@ class Cluster:
                 self.resume(name)
             elif host.state != "up":
                 self.start(name)
+        goals: dict[GroupId, EntryId] = {}
         try:
-            self.wait_until(self._is_level, "leader and level replicas", within_ms=within_ms)
+            self.wait_until(
+                lambda: all(self._has_caught_up(group, goals) for group in self.watch.groups),
+                "leader and replicas that have caught up",
+                within_ms=within_ms,
+            )
         except Unavailable:
             raise InvariantBroken("liveness", self._standing(within_ms)) from None
 
-    def _is_level(self) -> bool:
-        return all(self._is_group_level(group) for group in self.watch.groups)
+    def _has_caught_up(self, group: GroupId, goals: dict[GroupId, EntryId]) -> bool:
+        """Does every replica show what was the leader's last entry when it was first seen to lead?
 
-    def _is_group_level(self, group: GroupId) -> bool:
+        Clients may go on asking meanwhile, so there need never be a moment at which nothing is on its way.
+        """
         if not all(host.is_up for host in self.hosts.values()):
             return False
         replicas = [host.replica(group) for host in self.hosts.values()]
-        leaders = [replica for replica in replicas if replica.raft.is_leader]
-        if len(leaders) != 1:
+        leading = [replica for replica in replicas if replica.raft.is_leader]
+        if len(leading) != 1:
             return False
-        log = leaders[0].raft.log
-        is_own_term = log.committed == log.last_index and log.last.term == leaders[0].raft.term
-        return is_own_term and all(replica.applied == log.last_index for replica in replicas)
+        log = leading[0].raft.log
+        goal = goals.get(group)
+        if goal is None or log.term_at(goal.index) not in (goal.term, None):
+            goals[group] = log.last
+            return False
+        return log.committed >= goal.index and all(replica.applied >= goal.index for replica in replicas)
 
     def _standing(self, within_ms: float) -> str:
         lines = [f"healed for {within_ms:.0f} ms of virtual time, but:"]
@@ -339,11 +388,15 @@ class Cluster:
             for group, replica in host.engine.replicas.items():
                 raft = replica.raft
                 lines.append(
-                    f"{name} group {group}: {raft.role} of term {raft.term}, leader {raft.leader}, last {raft.log.last}, "
+                    f"{name} group {group}: {raft.role} of term {raft.term}, leader {raft.leader}, {raft.log.last}, "
                     f"committed {raft.log.committed}, applied {replica.applied}"
                 )
         return "\n  ".join(lines)
 
     def check(self) -> None:
-        """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`."""
+        """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`.
+
+        Clients must have stopped asking.
+        """
+        self.wait_until(self._is_level, "moment at which all replicas stand at the same entry")
         self.watch.on_end(list(self.hosts.values()), self.journal)

@@ -1,4 +1,4 @@
-"""One simulated node: the production engine and storage in a process that can be slow, paused, killed and started again.
+"""One simulated node: the production engine and storage in a process that can be paused, killed and started.
 
 It does what `aegis_replication.node` does on a real machine, in the same order: messages leave before the flush,
 promises after it. Only the clock, the network and the files are others.
@@ -6,15 +6,13 @@ promises after it. Only the clock, the network and the files are others.
 
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any
 
 from aegis_replication import wire
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.effects import Effects, ReadChunk, SaveSnapshot, StoreChunk
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import (
-    ChunkRead,
-    ChunkStored,
     Event,
     PeerLost,
     PeerSeen,
@@ -25,72 +23,22 @@ from aegis_replication.engine.events import (
     SnapshotSaved,
     Ticked,
 )
-from aegis_replication.engine.replica import GroupSpec, Replica, ReplicaLimits
+from aegis_replication.engine.replica import GroupSpec, Replica
 from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup, SnapshotMeta
+from aegis_replication.log import LogWrite, RecoveredGroup
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
+from aegis_replication.simulation.host_settings import (
+    WALL_EPOCH_MS,
+    HostSettings,
+    HostState,
+    Watcher,
+    empty_group,
+)
+from aegis_replication.simulation.snapshot_chunks import read_chunk, store_chunk
 from aegis_replication.simulation.trace import Trace
-from aegis_replication.state_machine.base import Machine
 from aegis_replication.storage.base import Storage
-
-HostState: TypeAlias = Literal["down", "up", "paused", "refused"]
-"""`refused`: its disk is damaged, the node said so and did not start."""
-
-WALL_EPOCH_MS = 1_700_000_000_000
-
-CHUNK_BYTES = 700  # small, so that a snapshot takes several
-
-
-def empty_group() -> RecoveredGroup:
-    """What a disk that knows nothing of a group holds of it."""
-    return RecoveredGroup(HardState(), NOTHING, [])
-
-
-class Watcher(Protocol):
-    """Who looks on: the checkers, by way of the cluster. Raises InvariantBroken."""
-
-    def on_recovered(self, host: "Host", recovered: Mapping[GroupId, RecoveredGroup]) -> None:
-        """A process found this on its disk."""
-
-    def on_effects(self, host: "Host", effects: Effects) -> None:
-        """These are about to be carried out."""
-
-    def on_durable(self, host: "Host", write: LogWrite) -> None:
-        """The flush that covers this write is over; the node isn't told yet."""
-
-    def on_snapshot(self, host: "Host", group: GroupId, meta: SnapshotMeta) -> None:
-        """A whole snapshot, one's own or a leader's, is on disk under its name."""
-
-    def on_turn(self, host: "Host") -> None:
-        """The engine has handled what came, and nothing of what follows is carried out yet."""
-
-
-class HostSettings:
-    """What a host is made of, apart from its place in the cluster."""
-
-    __slots__ = ("aside", "config", "groups", "limits", "make_machine", "mark_ms", "open_storage", "wall_skew_ms")
-
-    def __init__(
-        self,
-        config: RaftConfig,
-        groups: tuple[GroupId, ...],
-        make_machine: Callable[[NodeId, GroupId], Machine],
-        open_storage: Callable[[SimulatedDisk, NodeId], Storage],
-        *,
-        aside: bool = False,
-        limits: ReplicaLimits | None = None,
-    ) -> None:
-        self.config = config
-        self.groups = groups
-        self.make_machine = make_machine
-        self.open_storage = open_storage
-        # Flush beside the loop instead of in it: other events are handled while a flush is under way.
-        self.aside = aside
-        self.limits = limits or ReplicaLimits()
-        self.mark_ms = config.heartbeat_interval_ms
-        self.wall_skew_ms = 0.0
 
 
 class Host:
@@ -101,6 +49,7 @@ class Host:
         "damage",
         "disk",
         "engine",
+        "flushes",
         "life",
         "node",
         "send",
@@ -140,6 +89,7 @@ class Host:
         # Which process this is: rises with each start, so that what was meant for an earlier one finds nobody.
         self.life = 0
         self.damage: StorageError | None = None
+        self.flushes = 0  # of this process
         self.engine: ReplicationEngine
         self.storage: Storage
         self._random: Random = clock.random(f"node {node}")
@@ -157,6 +107,13 @@ class Host:
 
     def replica(self, group: GroupId) -> Replica:
         return self.engine.replicas[group]
+
+    @property
+    def writes_in_flight(self) -> int:
+        """How many writes of this process are on their way to the disk."""
+        if self.state != "up":
+            return 0
+        return len(self._flushing) + len(self._flush_queue) + self.disk.is_awaited
 
     @property
     def config(self) -> RaftConfig:
@@ -190,6 +147,7 @@ class Host:
         self._busy_until_ms = self._turn_at_ms = 0.0
         self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
+        self.flushes = 0
         for peer in self.config.peers:
             self._inbox.append(PeerSeen(peer, f"{peer}:clients"))
         self._ask_for_turn(self.clock.now_ms)
@@ -307,7 +265,8 @@ class Host:
         except InvariantBroken:
             raise
         except AssertionError as error:
-            raise InvariantBroken("the node's own assertions", f"{self.node}: {error}") from error
+            said = str(error).partition("\n")[0]  # test runners add what differs from run to run
+            raise InvariantBroken("the node's own assertions", f"{self.node}: {said}") from error
         except Exception as error:
             raise InvariantBroken("no crash of our own making", f"{self.node}: {error!r}") from error
 
@@ -324,12 +283,15 @@ class Host:
     def _carry_out(self) -> None:
         """Messages first, then one flush for all groups, then what the flush allows; until nothing follows any more."""
         engine = self.engine
+        is_seen = False
         while True:
             effects = engine.take_effects()
-            self.watcher.on_turn(self)
+            if not effects and engine.has_more:
+                continue
+            if effects or not is_seen:
+                is_seen = True
+                self.watcher.on_turn(self)
             if not effects:
-                if engine.has_more:
-                    continue
                 break
             self.watcher.on_effects(self, effects)
             self._send(effects)
@@ -364,31 +326,30 @@ class Host:
             if not self._flushing:
                 self._flush_aside()
             return True
+        self.disk.is_awaited = True
         self.storage.write(writes, durable=True)
-        self._block(self._flushed_inline, writes)
-        return False
-
-    def _block(self, then: Callable[..., None], *arguments: Any) -> None:
-        """The process stands still for as long as its disk took, then goes on."""
         self._busy_until_ms = self.clock.now_ms + self.disk.spent_ms
         self.disk.spent_ms = 0.0
-        self.clock.at(self._busy_until_ms, self._unblock, self.life, then, arguments)
+        self.clock.at(self._busy_until_ms, self._unblock, self.life, writes)
+        return False
 
-    def _unblock(self, life: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def _unblock(self, life: int, writes: list[LogWrite]) -> None:
         if life != self.life:
             return
         if self.state == "paused":
-            self.clock.after(1.0, self._unblock, life, then, arguments)
+            self.clock.after(1.0, self._unblock, life, writes)
             return
-        self._guard(then, *arguments)
+        self._guard(self._flushed_inline, writes)
 
     def _flushed_inline(self, writes: list[LogWrite]) -> None:
+        self.disk.end_wait()
         self._persisted(writes)
         self._carry_out()
         if self._inbox:
             self._ask_for_turn(self.clock.now_ms)
 
     def _persisted(self, writes: list[LogWrite]) -> None:
+        self.flushes += 1
         for write in writes:
             self.watcher.on_durable(self, write)
             self.engine.handle(Persisted(write.group, write.number))
@@ -473,29 +434,14 @@ class Host:
         self._carry_out()
 
     def _read_chunk(self, request: ReadChunk) -> None:
-        data, total = self.storage.snapshots.read(request.group, request.meta.id, request.offset, CHUNK_BYTES)
-        self.engine.handle(ChunkRead(request.group, request.target, request.meta, request.offset, total, data))
+        self.engine.handle(read_chunk(self.storage.snapshots, request))
 
     def _store_chunk(self, request: StoreChunk) -> None:
-        snapshots = self.storage.snapshots
-        wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
-        complete = wanted == request.total_bytes
-        chunks = snapshots.chunks(request.group, request.meta.id) if complete else ()
-        if complete:
+        stored = store_chunk(self.storage.snapshots, request)
+        if stored.complete:
             self.trace.note(self.node, "has received snapshot", request.meta.id)
             self.watcher.on_snapshot(self, request.group, request.meta)
-        self.engine.handle(
-            ChunkStored(
-                request.group,
-                request.source,
-                request.meta.id,
-                wanted,
-                complete=complete,
-                meta=request.meta,
-                chunks=chunks,
-                size_bytes=request.total_bytes,
-            )
-        )
+        self.engine.handle(stored)
 
     _requests: Mapping[type, Callable[["Host", Any], None]] = {
         SaveSnapshot: _save_snapshot,

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from aegis_replication.consensus import invariants
 from aegis_replication.engine.effects import Effects
 from aegis_replication.errors import InvariantBroken
@@ -15,9 +13,12 @@ from aegis_replication.simulation.checkers.agreement import AgreementChecker
 from aegis_replication.simulation.checkers.durability import DurabilityChecker
 from aegis_replication.simulation.checkers.linearizability import Operation
 from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
-from aegis_replication.simulation.checkers.model import KeyValueModel
-from aegis_replication.simulation.host import Host, empty_group
-from aegis_replication.simulation.workload import Client, Journal, Pending, answers
+from aegis_replication.simulation.checkers.model import SessionModel
+from aegis_replication.simulation.checkers.user_model import Query, UserModel
+from aegis_replication.simulation.checkers.witness import check_in_order
+from aegis_replication.simulation.host import Host
+from aegis_replication.simulation.host_settings import empty_group
+from aegis_replication.simulation.workload import Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
 from aegis_replication.state_machine.base import Machine
 
@@ -31,8 +32,8 @@ class Watch:
         self,
         groups: Sequence[GroupId],
         voter_count: int,
-        make_machine: Callable[[GroupId], Machine],
-        make_model: Callable[[], KeyValueModel | None],
+        make_machine: Callable[[], Machine],
+        make_model: Callable[[], SessionModel],
     ) -> None:
         self.groups = tuple(groups)
         self.durability = DurabilityChecker()
@@ -42,7 +43,7 @@ class Watch:
 
     def make_machine(self, node: NodeId, group: GroupId) -> Machine:
         """A replica's machine, watched."""
-        return WatchedMachine(self._make_machine(group), node, self.machines[group])
+        return WatchedMachine(self._make_machine(), node, self.machines[group])
 
     @property
     def elections(self) -> int:
@@ -97,6 +98,8 @@ class Watch:
         elif isinstance(body, ask.GetMany):
             page = {key: (item[0], item[1]) for key, item in zip(body.keys, result, strict=True) if item is not None}
             machine.on_page(page, body.keys, pending.since, committed)
+        elif isinstance(machine.model, UserModel) and pending.asked.is_query:
+            machine.model.on_query(Query(ask.encode_query(body), result, pending.since, committed))
 
     # --- at the end ---
 
@@ -106,30 +109,47 @@ class Watch:
             for host in hosts:
                 replica = host.replica(group)
                 self.machines[group].compare(host.node, replica.applied, replica.machine.digest())
+            model = self.machines[group].model
+            if isinstance(model, UserModel):
+                model.check_queries()
+        self._check_real_time(journal)
         try:
             anomaly = linearizability.check(journal.operations)
         except linearizability.Undecided:
-            anomaly = linearizability.check(self._settled(journal))
+            anomaly = self._check_by_log(journal)
         if anomaly is not None:
             raise InvariantBroken("linearizable per key", str(anomaly))
 
-    def _settled(self, journal: Journal) -> list[Operation]:
-        """The history with the log as a witness: of a command without an answer, it knows whether it was applied.
-
-        Only for histories in which too many answers are missing to be judged by what clients saw alone.
-        """
-        end = journal.moment()
-        settled = [operation for at, operation in enumerate(journal.operations) if at not in journal.unanswered]
-        for at, pending in journal.unanswered.items():
-            model, operation = self.machines[pending.asked.group].model, journal.operations[at]
-            if model is None or pending.session is None:
-                settled.append(operation)
+    def _check_by_log(self, journal: Journal) -> linearizability.Anomaly | None:
+        """With the log as a witness, where clients' answers alone allow too many orders."""
+        placed: list[tuple[int, Operation]] = []
+        reads: list[Operation] = []
+        for operation, pending in zip(journal.operations, journal.asked, strict=True):
+            if pending.asked.is_query:
+                reads.append(operation)
                 continue
-            _, answer = model.answers.get((pending.session.name, pending.sequence), (0, None))
-            if answer is not None:
-                position = [f"{pending.asked.group}/{key.decode()}" for key, _ in pending.asked.actions].index(
-                    operation.key
-                )
-                result = answers(pending.asked, answer)[position][2]
-                settled.append(msgspec.structs.replace(operation, returned=end, result=result))
-        return settled
+            if position := self._position(pending):
+                placed.append((position, operation))
+        return check_in_order(placed, reads)
+
+    def _position(self, pending: Pending) -> int:
+        """When the log applied a command, in the order of all effects; 0: never."""
+        name = pending.session.name if pending.session is not None else b""
+        return self.machines[pending.asked.group].model.position(name, pending.sequence, pending.asked.body)
+
+    def _check_real_time(self, journal: Journal) -> None:
+        """A command that was over before another was asked for has its effect before it."""
+        for group in self.groups:
+            commands = [
+                each for each in journal.answered if each[0].asked.group == group and not each[0].asked.is_query
+            ]
+            latest: Pending | None = None
+            for pending, returned in sorted(commands, key=lambda each: self._position(each[0])):
+                if latest is not None and returned < latest.called:
+                    raise InvariantBroken(
+                        "effects in the order of real time",
+                        f"group {group}: {pending.asked.body!r:.150} was over before {latest.asked.body!r:.150} was "
+                        "asked for, and has its effect after it",
+                    )
+                if latest is None or pending.called > latest.called:
+                    latest = pending

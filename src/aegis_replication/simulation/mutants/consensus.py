@@ -65,7 +65,7 @@ def _commit_any_term(leader: Leader) -> None:
 
 
 def _adopt_and_cut(adopt: Any, log: ReplicatedLog, previous: EntryId, entries: tuple[Entry, ...]) -> LogIndex:
-    """Whatever lies behind the leader's entries goes, conflict or not: a late, short append cuts what it doesn't hold."""
+    """Whatever lies behind the leader's entries goes, in conflict or not: a late, short append cuts too much."""
     last: LogIndex = adopt(log, previous, entries)
     if entries and log.first <= last < log.last_index:
         log._truncate(last + 1)
@@ -76,12 +76,6 @@ def _believe_own_index(on_append_reply: Any, leader: Leader, source: NodeId, mes
     if message.matched:
         message = msgspec.structs.replace(message, matched=leader.member.log.last_index)
     return on_append_reply(leader, source, message)
-
-
-def _accept_old_acks(step: Any, raft: Raft, source: NodeId, message: Message) -> None:
-    if isinstance(message, AppendReply) and message.term < raft.term and raft.is_leader:
-        message = msgspec.structs.replace(message, term=raft.term, round=0)
-    step(raft, source, message)
 
 
 def _half_commits(voters: Collection[NodeId], matches: Mapping[NodeId, LogIndex]) -> LogIndex:
@@ -231,7 +225,6 @@ CONSENSUS = (
         "any acknowledgement counts up to the leader's own last entry",
         (around(Leader.handlers, AppendReply, _believe_own_index),),
     ),
-    Mutant("old_ack_counts", "acknowledgements of earlier terms count", (around(Raft, "step", _accept_old_acks),)),
     Mutant("half_commits", "half of an even cluster commits", (instead(quorum, "committed", _half_commits),)),
     Mutant(
         "strangers_count",

@@ -1,4 +1,4 @@
-"""Which mistakes can be made with a log and snapshots on a disk? What must be flushed, in which order, and be believed."""
+"""Which mistakes can be made with a log and snapshots on a disk? What is flushed, when, and what is believed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,16 +22,22 @@ def _write_plainly(spill: Any, wal: Wal, *, durable: bool) -> None:
         wal._settle(wal.end)
 
 
+def _flush_again(spill: Any, wal: Wal, *, durable: bool) -> None:
+    """A second flush after a failed one says that all is well: the system takes what it couldn't write for clean."""
+    try:
+        spill(wal, durable=durable)
+    except OSError:
+        wal._buffers_start = wal._offset
+        wal._unflushed[wal.current] = wal.end
+        wal._sync()
+
+
 def _never_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
     return None
 
 
 def _always_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
     return leftovers[0] if leftovers else None
-
-
-def _leave_tail(wal: Wal, chain: Any) -> None:
-    return None
 
 
 def _follow_anything(header: Header, previous: int | None) -> bool:
@@ -94,6 +100,11 @@ def _publish_unflushed_name(publish: Any, snapshots: FileSnapshots, *arguments: 
 STORAGE = (
     Mutant("log_not_flushed", "the log is written and not flushed", (around(Wal, "spill", _write_plainly),)),
     Mutant(
+        "failed_flush_repeated",
+        "a flush that failed is tried again, instead of stopping the node",
+        (around(Wal, "spill", _flush_again),),
+    ),
+    Mutant(
         "damage_taken_for_torn",
         "any bad record ends the log, also one that was flushed",
         (instead(recovery, "is_damage", _never_damage),),
@@ -104,9 +115,9 @@ STORAGE = (
         (instead(recovery, "is_damage", _always_damage),),
     ),
     Mutant(
-        "cut_tail_believed",
-        "an unfinished tail is neither cleared nor told from what follows",
-        (instead(Wal, "_cut_tail", _leave_tail), instead(recovery, "follows", _follow_anything)),
+        "torn_record_believed",
+        "a record counts as soon as its header is whole",
+        (instead(recovery, "body_fault", lambda header, data: None),),
     ),
     Mutant(
         "old_segment_believed",
