@@ -110,16 +110,12 @@ def changes(
             found = changes(kind_named(field[0]), mine.get(field, {}), my_context, child, their_context)
             if found:
                 result[field] = found
-    for key in _keys_to_check(mine, theirs, their_context, find):
-        if kind.SHAPE is Shape.FIELDS:
-            lost = changes(kind_named(key[0]), mine[key], my_context, {}, their_context)
-            if lost:
-                result[key] = lost
-        else:
-            leaf = mine[key]
-            kept = {dot: payload for dot, payload in leaf.items() if dot not in their_context}
-            if len(kept) < len(leaf):
-                result[key] = kept or GONE
+    left = _keys_to_check(mine, theirs, their_context, find)
+    if kind.SHAPE is Shape.MAP:
+        return result | _lost(mine, left, their_context)
+    for field in left:
+        if lost := changes(kind_named(field[0]), mine[field], my_context, {}, their_context):
+            result[field] = lost
     return result
 
 
@@ -169,6 +165,7 @@ def _map_changes(
     result: Changes = {}
     gone_here: list[Dot] = []
     own_of, prefix_of, has_gaps = mine.get, my_context.prefixes.get, my_context.gap_count > 0
+    their_prefix_of, they_have_gaps = their_context.prefixes.get, their_context.gap_count > 0
     for key, leaf in theirs.items():
         own = own_of(key)
         if own is None:
@@ -180,6 +177,18 @@ def _map_changes(
             if leaf:
                 result[key] = leaf
         elif own is not leaf and own != leaf:
+            if len(own) == len(leaf) == 1 and not has_gaps and not they_have_gaps:
+                (dot,), (their_dot,) = own, leaf
+                if dot != their_dot:
+                    is_new_here = their_dot[1] > prefix_of(their_dot[0], 0)
+                    if dot[1] > their_prefix_of(dot[0], 0):
+                        if is_new_here:
+                            result[key] = own | leaf
+                    else:
+                        result[key] = leaf if is_new_here else GONE
+                    if not is_new_here:
+                        gone_here.append(their_dot)
+                    continue
             joined = _joined_leaf(kind, own, my_context, leaf, their_context)
             if joined != own:
                 result[key] = joined or GONE
@@ -187,6 +196,20 @@ def _map_changes(
                 gone_here += [dot for dot in leaf if dot not in own and dot in my_context]
     if gone_here:
         _require_gone(mine, gone_here, find)
+    return result
+
+
+def _lost(mine: Store, keys: list[Any], their_context: CausalContext) -> Changes:
+    """What goes under keys that they no longer have."""
+    result: Changes = {}
+    prefix_of, has_gaps = their_context.prefixes.get, their_context.gap_count > 0
+    for key in keys:
+        leaf = mine[key]
+        for actor, number in leaf:
+            if number <= prefix_of(actor, 0) or (has_gaps and (actor, number) in their_context):
+                kept = {dot: payload for dot, payload in leaf.items() if dot not in their_context}
+                result[key] = kept or GONE
+                break
     return result
 
 

@@ -1,0 +1,298 @@
+"""How fast are the replicated types, beside pycrdt (Rust) and crdts (Python)? Medians of interleaved rounds, in one process.
+
+    python benchmarks/crdt.py -o json            figures and ratios
+    python benchmarks/crdt.py --plot FILE.svg    also cost per operation as the objects grow, drawn as SVG
+
+Peers that aren't installed are left out and named (`make bench-peers` installs them). Every figure is processor time,
+with all work that the call asks for: ours makes a delta for each change; pycrdt makes one for a whole transaction, so
+it is also measured with one transaction per change.
+"""
+
+import argparse
+import gc
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aegis_replication.crdt import LWWMap, ORMap, ORSet, ResettableCounter, Text
+
+sys.path.insert(0, str(Path(__file__).parent))
+from growth_plot import draw
+
+GROWTH = [100, 1_000, 10_000, 100_000, 1_000_000]
+
+Case = Callable[[int], Callable[[], Any]]
+"""For a number of keys: prepares, and gives back what is to be timed."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure replicated types beside other packages.")
+    parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
+    parser.add_argument("--keys", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--plot", type=Path, help="measure growth too, and draw it into this SVG file")
+    arguments = parser.parse_args()
+    figures = compared(arguments.keys, arguments.rounds)
+    figures["python"] = platform.python_version()
+    figures["machine"] = {"processor": platform.machine(), "cores": os.cpu_count()}
+    if arguments.plot:
+        figures["growth_ns"] = growth()
+        title = "Replicated types: time per operation as the object grows"
+        arguments.plot.write_text(draw(title, "elements, keys or characters", "ns per operation", figures["growth_ns"]))
+    if arguments.output == "json":
+        print(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode())
+        return
+    for name, value in figures["operation_ns"].items():
+        print(f"{name:36}{value:14,.0f} ns per key")
+    for name, value in figures["delta_bytes"].items():
+        print(f"{name:36}{value:14,} bytes for one change")
+    for name, value in figures["ratios"].items():
+        print(f"{name:36}{value:14,.2f} times")
+    if figures["left_out"]:
+        print(f"not installed, so left out: {', '.join(figures['left_out'])}")
+
+
+def compared(key_count: int, rounds: int) -> dict[str, Any]:
+    cases, delta_bytes, left_out = ours(key_count), our_delta_bytes(key_count), []
+    for name, peer in (("pycrdt", pycrdt_cases), ("crdts", crdts_cases)):
+        try:
+            module = import_module(name)
+        except ImportError:
+            left_out.append(name)
+            continue
+        more, size = peer(module, key_count)
+        cases |= more
+        delta_bytes[name] = size
+    nanoseconds = measured(cases, key_count, rounds)
+    return {
+        "key_count": key_count,
+        "rounds": rounds,
+        "operation_ns": {name: round(value, 1) for name, value in nanoseconds.items()},
+        "merge_ms": {
+            name: round(value * key_count / 1e6, 3) for name, value in nanoseconds.items() if "merge" in name
+        },
+        "delta_bytes": delta_bytes,
+        "ratios": ratios(nanoseconds),
+        "left_out": left_out,
+    }
+
+
+def ours(key_count: int) -> dict[str, Case]:
+    keys = [f"key-{number}" for number in range(key_count)]
+
+    def add(count: int) -> Callable[[], Any]:
+        elements = ORSet("a")
+        return lambda: [elements.add(key) for key in keys]
+
+    def set_new(count: int) -> Callable[[], Any]:
+        entries = LWWMap("a")
+        return lambda: [entries.set(key, "value", 1) for key in keys]
+
+    def set_again(count: int) -> Callable[[], Any]:
+        entries = filled("a", keys)
+        return lambda: [entries.set(key, "value", 2) for key in keys]
+
+    def merge_new(count: int) -> Callable[[], Any]:
+        entries, other = LWWMap("a"), filled("b", keys)
+        return lambda: entries.merge(other)
+
+    def merge_other_keys(count: int) -> Callable[[], Any]:
+        entries, other = filled("a", keys), filled("b", [f"other-{key}" for key in keys])
+        return lambda: entries.merge(other)
+
+    def merge_same_keys(count: int) -> Callable[[], Any]:
+        entries, other = filled("a", keys), filled("b", keys)
+        return lambda: entries.merge(other)
+
+    return {
+        "ORSet.add": add,
+        "LWWMap.set, new keys": set_new,
+        "LWWMap.set, again": set_again,
+        "LWWMap.merge into an empty one": merge_new,
+        "LWWMap.merge, other keys": merge_other_keys,
+        "LWWMap.merge, same keys": merge_same_keys,
+    }
+
+
+def filled(actor: str, keys: list[str]) -> LWWMap:
+    entries = LWWMap(actor)
+    for key in keys:
+        entries.set(key, actor, 1)
+    return entries
+
+
+def our_delta_bytes(key_count: int) -> dict[str, int]:
+    elements = ORSet("a")
+    for number in range(key_count):
+        elements.add(f"key-{number}")
+    return {"ORSet.add": len(elements.add("one more").to_bytes())}
+
+
+def pycrdt_cases(pycrdt: Any, key_count: int) -> tuple[dict[str, Case], int]:
+    keys = [f"key-{number}" for number in range(key_count)]
+
+    def document(value: str, names: list[str]) -> Any:
+        doc = pycrdt.Doc()
+        entries = doc.get("map", type=pycrdt.Map)
+        with doc.transaction():
+            for key in names:
+                entries[key] = value
+        return doc
+
+    def set_at_once(count: int) -> Callable[[], Any]:
+        doc = pycrdt.Doc()
+        entries = doc.get("map", type=pycrdt.Map)
+
+        def run() -> None:
+            with doc.transaction():
+                for key in keys:
+                    entries[key] = "value"
+
+        return run
+
+    def set_each(count: int) -> Callable[[], Any]:
+        entries = pycrdt.Doc().get("map", type=pycrdt.Map)
+
+        def run() -> None:
+            for key in keys:
+                entries[key] = "value"
+
+        return run
+
+    def merging(ours: str, names: list[str], other_names: list[str]) -> Case:
+        def prepare(count: int) -> Callable[[], Any]:
+            doc, other = document(ours, names), document("other", other_names)
+            return lambda: doc.apply_update(other.get_update(doc.get_state()))
+
+        return prepare
+
+    doc = document("value", keys)
+    before = doc.get_state()
+    doc.get("map", type=pycrdt.Map)["one more"] = True
+    return {
+        "pycrdt set, one transaction": set_at_once,
+        "pycrdt set, one transaction each": set_each,
+        "pycrdt merge into an empty one": merging("a", [], keys),
+        "pycrdt merge, other keys": merging("a", keys, [f"other-{key}" for key in keys]),
+        "pycrdt merge, same keys": merging("a", keys, keys),
+    }, len(doc.get_update(before))
+
+
+def crdts_cases(crdts: Any, key_count: int) -> tuple[dict[str, Case], int]:
+    """It slows down as it grows, so it gets a tenth of the keys; its figures flatter it by that."""
+    keys = [f"key-{number}" for number in range(max(1, key_count // 10))]
+    scale = key_count // len(keys)
+
+    def repeated(run: Callable[[], Any]) -> Callable[[], Any]:
+        run.scale = scale  # type: ignore[attr-defined]
+        return run
+
+    def add(count: int) -> Callable[[], Any]:
+        elements = crdts.ORSet()
+        return repeated(lambda: [elements.observe(key) for key in keys])
+
+    def set_new(count: int) -> Callable[[], Any]:
+        entries = crdts.LWWMap()
+        return repeated(lambda: [entries.set(key, "value", b"a") for key in keys])
+
+    def merge(count: int) -> Callable[[], Any]:
+        entries, other = crdts.LWWMap(), crdts.LWWMap()
+        other.clock.uuid = entries.clock.uuid
+        for key in keys:
+            other.set(key, "value", b"b")
+        return repeated(lambda: [entries.update(change) for change in other.history()])
+
+    size = len(crdts.ORSet().observe("one more").pack())
+    return {"crdts ORSet.observe": add, "crdts LWWMap.set": set_new, "crdts LWWMap merge": merge}, size
+
+
+def measured(cases: dict[str, Case], key_count: int, rounds: int) -> dict[str, float]:
+    """Median nanoseconds of processor time per key: other processes' turns don't count.
+
+    Every round runs every case once, so that a slow moment hits all alike.
+    """
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, prepare in cases.items():
+            run = prepare(key_count)
+            gc.collect()
+            gc.disable()
+            start = time.process_time_ns()
+            run()
+            spent = time.process_time_ns() - start
+            gc.enable()
+            times[name].append(spent * getattr(run, "scale", 1) / key_count)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def ratios(nanoseconds: dict[str, float]) -> dict[str, float]:
+    """How many times faster than the peer we are; below 1: slower."""
+    pairs = {
+        "ORSet.add over pycrdt": ("pycrdt set, one transaction", "ORSet.add"),
+        "ORSet.add over pycrdt, a delta each": ("pycrdt set, one transaction each", "ORSet.add"),
+        "LWWMap.set over pycrdt": ("pycrdt set, one transaction", "LWWMap.set, new keys"),
+        "LWWMap.set over pycrdt, a delta each": ("pycrdt set, one transaction each", "LWWMap.set, new keys"),
+        "merge over pycrdt, into an empty one": ("pycrdt merge into an empty one", "LWWMap.merge into an empty one"),
+        "merge over pycrdt, other keys": ("pycrdt merge, other keys", "LWWMap.merge, other keys"),
+        "merge over pycrdt, same keys": ("pycrdt merge, same keys", "LWWMap.merge, same keys"),
+        "ORSet.add over crdts": ("crdts ORSet.observe", "ORSet.add"),
+        "LWWMap.set over crdts": ("crdts LWWMap.set", "LWWMap.set, new keys"),
+        "merge over crdts": ("crdts LWWMap merge", "LWWMap.merge into an empty one"),
+    }
+    return {
+        name: round(nanoseconds[peer] / nanoseconds[mine], 2)
+        for name, (peer, mine) in pairs.items()
+        if peer in nanoseconds
+    }
+
+
+def growth() -> dict[str, list[tuple[int, float]]]:
+    """Nanoseconds per operation on objects of each size: what costs the same however large the object is."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for size in GROWTH:
+        elements, entries = ORSet("a"), LWWMap("a")
+        for number in range(size):
+            elements.add(f"key-{number}")
+            entries.set(f"key-{number}", "value", 1)
+        peer, replica = elements.copy("b"), ORMap("a")
+        for number in range(size):
+            replica.at(f"key-{number % 100}", ORSet).add(number)
+        peer.merge(elements.add("first"))  # makes the index, once
+        counter = ResettableCounter("a")
+        operations: dict[str, Callable[[int], Any]] = {
+            "ORSet add": lambda number: elements.add(f"new-{number}"),
+            "ORSet merge of one delta": lambda number: peer.merge(elements.add(f"more-{number}")),
+            "LWWMap set": lambda number: entries.set(f"key-{number}", "again", 2),
+            "ORMap add in a set": lambda number: replica.at(f"key-{number % 100}", ORSet).add(f"x{number}"),
+            "counter increment": lambda number: counter.increment(),
+        }
+        if size <= 100_000:
+            text = Text("a")
+            for _ in range(0, size, 100):
+                text.append("x" * 100)
+            operations["Text insert in the middle"] = lambda number, text=text: text.insert(len(text) // 2, "y")  # type: ignore[misc]
+        for name, operation in operations.items():
+            gc.collect()
+            gc.disable()
+            start = time.process_time_ns()
+            for number in range(1_000):
+                operation(number)
+            series.setdefault(name, []).append((size, round((time.process_time_ns() - start) / 1_000, 1)))
+            gc.enable()
+        start = time.process_time_ns()
+        ORSet("c").merge(elements)
+        per_key = (time.process_time_ns() - start) / size
+        series.setdefault("ORSet merge of a state, per element", []).append((size, round(per_key, 1)))
+    return series
+
+
+if __name__ == "__main__":
+    main()
