@@ -33,6 +33,11 @@ _HOMES = {
     "HashRing": "hash",
     "JumpHash": "hash",
     "RendezvousHash": "hash",
+    # data that merges without asking, and what came before what
+    "GCounter": "crdt",
+    "LWWRegister": "crdt",
+    "ORSet": "crdt",
+    "VectorClock": "vector_clock",
     # a node from a configuration
     "NodeConfig": "config",
     "load_config": "config",
@@ -55,6 +60,7 @@ _HOMES = {
 }
 _MODULES = (
     "config",
+    "crdt",
     "errors",
     "hash",
     "log",
@@ -66,6 +72,7 @@ _MODULES = (
     "sync",
     "testing",
     "transport",
+    "vector_clock",
 )
 
 __all__ = ["__version__", *_HOMES]

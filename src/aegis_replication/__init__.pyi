@@ -1,6 +1,7 @@
 """The public list, for type checkers; `__init__.py` loads the same names at their first use."""
 
 from aegis_replication import config as config
+from aegis_replication import crdt as crdt
 from aegis_replication import errors as errors
 from aegis_replication import hash as hash
 from aegis_replication import log as log
@@ -12,12 +13,16 @@ from aegis_replication import storage as storage
 from aegis_replication import sync as sync
 from aegis_replication import testing as testing
 from aegis_replication import transport as transport
+from aegis_replication import vector_clock as vector_clock
 from aegis_replication.client.client import Client as Client
 from aegis_replication.client.client import NodeStatus as NodeStatus
 from aegis_replication.client.client import connect as connect
 from aegis_replication.config import NodeConfig as NodeConfig
 from aegis_replication.config import load_config as load_config
 from aegis_replication.consensus.config import RaftConfig as RaftConfig
+from aegis_replication.crdt import GCounter as GCounter
+from aegis_replication.crdt import LWWRegister as LWWRegister
+from aegis_replication.crdt import ORSet as ORSet
 from aegis_replication.errors import AegisError as AegisError
 from aegis_replication.errors import CommandFailed as CommandFailed
 from aegis_replication.errors import ConfigError as ConfigError
@@ -47,5 +52,6 @@ from aegis_replication.state_machine.commands import Swap as Swap
 from aegis_replication.state_machine.user import StateMachine as StateMachine
 from aegis_replication.state_machine.user import command as command
 from aegis_replication.state_machine.user import query as query
+from aegis_replication.vector_clock import VectorClock as VectorClock
 
 __version__: str
