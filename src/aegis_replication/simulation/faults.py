@@ -35,6 +35,7 @@ class Plan(msgspec.Struct, frozen=True):
     weather: Weather
     flush_ms: float
     segment_bytes: int
+    frame_commands: int  # how many commands go into one entry at the most
     skew: float  # part of the requests that all go to one group
     without_session: float  # part of the commands that clients send outside of any session
     raft: dict[str, Any]  # arguments of RaftConfig
@@ -55,7 +56,7 @@ def draw_plan(random: Random) -> Plan:
         "append_bytes_max": random.choice((300, 2000, 65536)),
         "max_entries_per_request": random.choice((4, 100)),
         "pre_vote": random.random() < 0.85,
-        "check_quorum": random.random() < 0.9,
+        "check_quorum": random.random() < 0.75,
     }
     clients = random.randint(3, 6)
     is_rough = random.random() < 0.5
@@ -63,6 +64,7 @@ def draw_plan(random: Random) -> Plan:
         nodes=random.choice((3, 3, 3, 3, 3, 5, 5, 4, 4, 2)),
         groups=random.choice((1, 1, 2)),
         skew=random.choice((0.0, 0.95)),
+        frame_commands=random.choice((1, 3, 4096)),
         clients=clients,
         client_depth=random.choice((1, 2, 3)),
         pause_ms=random.choice((15.0, 30.0, 60.0)),
@@ -88,7 +90,7 @@ def draw_plan(random: Random) -> Plan:
 class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
-    __slots__ = ("cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms")
+    __slots__ = ("cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms", "_weights")
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         self.cluster = cluster
@@ -97,6 +99,7 @@ class Nemesis:
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
+        self._weights = [3 if kind == "lonely_leader" else 1 for kind in plan.kinds]  # it breaks the most rules at once
         self._awaited: set[NodeId] = set()  # down, their start is planned
         self._dismissed = False
 
@@ -118,7 +121,7 @@ class Nemesis:
             action(*arguments)
 
     def _strike(self) -> None:
-        kind = self.random.choice(self.plan.kinds)
+        kind = self.random.choices(self.plan.kinds, self._weights)[0]
         self.cluster.trace.note("nemesis", kind)
         _STRIKES[kind](self)
         self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
@@ -149,7 +152,7 @@ class Nemesis:
         return [host for host in self.cluster.hosts.values() if host.is_up]
 
     def _clients(self) -> list[Client]:
-        return [client for client in self.cluster.clients.values() if client.index]
+        return [client for client in self.cluster.clients.values() if client.index > 0]
 
     def _victim(self) -> Host | None:
         """Half of the time a leader, else anybody who is up."""
@@ -239,12 +242,20 @@ class Nemesis:
             host = self.random.choice(leading)
             self._count("lonely_leader")
             self.cluster.isolate(host.node)
+            host.pause()  # so that all of it comes in one turn
             for client in self._clients():
                 client.press(host.node, self.random.randint(1, 12))
-            if self.random.random() < 0.8:  # so that it is still writing when it is told that its tail is in vain
-                host.disk.speed = DiskSpeed(10.0 + 50.0 * self.random.random())
+            self._later(20.0 * self.random.random(), self.cluster.resume, host.node)
+            # Others lead by then; whoever still asks this one must not be told what was true before.
+            self._later(self._timeout_ms * (2.0 + 3.0 * self.random.random()), self._press, host)
+            if self.random.random() < 0.6:  # so that it is still writing when it is told that its tail is in vain
+                host.disk.speed = DiskSpeed(self._timeout_ms * (1.0 + 5.0 * self.random.random()))
                 self._later(10.0 * self._timeout_ms, self._quick_disk, host)
             self._later(self._timeout_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
+
+    def _press(self, host: Host) -> None:
+        for client in self._clients():
+            client.press(host.node, self.random.randint(1, 3))
 
     def _mend_all(self) -> None:
         self.cluster.network.heal()
