@@ -101,6 +101,11 @@ def _mutated(name: str | None) -> AbstractContextManager[None]:
     return nullcontext() if name is None else mutants.find(name).applied()
 
 
+def _rarely_sized(plan: Plan, random: Random) -> Plan:
+    """One run in ten is of a size that the others don't have: alone, or with a majority of four."""
+    return msgspec.structs.replace(plan, nodes=random.choice((1, 6, 7))) if random.random() < 0.1 else plan
+
+
 class Play:
     """One seed, played on a cluster of its own."""
 
@@ -108,7 +113,7 @@ class Play:
 
     def __init__(self, seed: int, subject: Subject | None = None) -> None:
         self.seed = seed
-        self.plan: Plan = draw_plan(Random(f"{seed}/plan"))
+        self.plan: Plan = _rarely_sized(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/size"))
         plan = self.plan
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
