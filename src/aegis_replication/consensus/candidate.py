@@ -61,6 +61,8 @@ class Campaign(Role):
         if not member.is_term_durable:
             self.deadline_ms = member.draw_election_deadline()
             return None
+        if not member.may_lead:
+            return to_follower(None, "is no voter any more")
         why = f"no majority in time: {self.score()}"
         return to_pre_candidate(why) if member.config.pre_vote else to_candidate(why)
 
