@@ -1,5 +1,6 @@
 """What does `aegis` do with its words, and what does it tell the shell when it ends?"""
 
+import io
 import os
 import signal
 import sys
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = _take_debug(words)
     _end_on_sigterm()
+    _make_printable()
     try:
         result = make_app()(words)
         sys.stdout.flush()
@@ -108,6 +110,14 @@ def _on_sigterm(_number: int, _frame: object) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
+
+
+def _make_printable() -> None:
+    """Any text may be printed anywhere: escaped where the terminal's encoding lacks it, nowhere when it was closed."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # for the rest of the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _take_debug(words: list[str]) -> bool:

@@ -170,7 +170,8 @@ class Router:
             if call is None or call.link is not link:
                 continue  # ended already, or on its way elsewhere
             if status == wire.OK:
-                self._hops = self._misses = 0
+                if call.kind != wire.STATUS:  # those are answered by nodes that don't lead, too
+                    self._hops = self._misses = 0
                 del calls[number]
                 if call.session is not None:
                     call.session.on_answered(call.sequence)

@@ -20,10 +20,13 @@ ANSWER = struct.Struct("<QI")
 def serve(channel: socket.socket) -> None:
     """Answer requests until the other end closes."""
     while True:
-        request, descriptors, _, _ = socket.recv_fds(channel, REQUEST.size, DESCRIPTORS_MAX)
-        if len(request) < REQUEST.size:
+        try:
+            request, descriptors, _, _ = socket.recv_fds(channel, REQUEST.size, DESCRIPTORS_MAX)
+            if len(request) < REQUEST.size:
+                return
+            channel.sendall(ANSWER.pack(REQUEST.unpack(request)[0], _flush(descriptors)))
+        except ConnectionError:  # the node was killed with a flush under way
             return
-        channel.sendall(ANSWER.pack(REQUEST.unpack(request)[0], _flush(descriptors)))
 
 
 def _flush(descriptors: list[int]) -> int:
