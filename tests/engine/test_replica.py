@@ -12,7 +12,7 @@ from aegis_replication.log import Kind
 from aegis_replication.state_machine import commands
 
 sys.path.insert(0, str(Path(__file__).parent))
-from engines import Engines  # noqa: E402 - the helper beside this file
+from engines import Engines
 
 
 @pytest.fixture

@@ -100,6 +100,16 @@ class ConfigurationStack:
         return self._held[-1][0].index
 
     @property
+    def held(self) -> list[Configuration]:
+        """All of them, oldest first."""
+        return [configuration for _, configuration in self._held]
+
+    @property
+    def oldest(self) -> Configuration:
+        """The newest configuration that is applied: committed, and never rolled back."""
+        return self._held[0][1]
+
+    @property
     def newest(self) -> EntryId:
         """The entry that holds the configuration in force; NOTHING before any."""
         return self._held[-1][0]

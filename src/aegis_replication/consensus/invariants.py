@@ -56,7 +56,7 @@ def _check_log(raft: Raft) -> None:
     assert before_last is None or before_last <= log.last.term, f"term {before_last} before {log.last}"
     newest = raft.configurations.newest
     assert newest.index <= log.last_index, f"configuration at {newest}, log {log.last}"
-    if newest.index > log.base.index:
+    if len(raft.configurations) > 1 and newest.index > log.base.index:
         assert log.term_at(newest.index) == newest.term, f"configuration {newest} in force is not in the log"
 
 
@@ -76,7 +76,6 @@ def _check_leader(raft: Raft, role: Leader) -> None:
     assert raft.leader == raft.node, f"leads and follows {raft.leader}"
     assert raft.voted_for == raft.node, f"leads term {raft.term} and voted for {raft.voted_for}"
     assert log.last_index >= role.first_own, f"no-op {role.first_own} is not in the log that ends in {log.last}"
-    configuration = raft.configuration
     expected = raft.configurations.members - {raft.node}
     assert role.progress.keys() == expected, f"progress of {sorted(role.progress)}, members {sorted(expected)}"
     assert role.matches[raft.node] <= log.durable, f"own ack {role.matches[raft.node]}, durable {log.durable}"
@@ -91,7 +90,7 @@ def _check_leader(raft: Raft, role: Leader) -> None:
         assert progress.stance is PROBE or not progress.is_probing, f"{peer}: {progress.stance} is probing"
     _check_members(raft, role)
     if log.committed >= role.first_own:
-        held = jointly_committed(configuration.voters, configuration.outgoing, role.matches)
+        held = max(jointly_committed(each.voters, each.outgoing, role.matches) for each in raft.configurations.held)
         assert log.committed <= held, f"committed {log.committed}, a majority holds {held}"
 
 

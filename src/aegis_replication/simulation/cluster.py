@@ -12,11 +12,12 @@ story of what led there.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from aegis_replication.admin import AdminRequest
 from aegis_replication.consensus.config import RaftConfig
-from aegis_replication.engine.events import PeerLost, PeerSeen
+from aegis_replication.engine.events import PeerLost
 from aegis_replication.engine.replica import ReplicaLimits
 from aegis_replication.errors import InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
 from aegis_replication.ids import GroupId, NodeId
@@ -26,6 +27,7 @@ from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, SimulatedDisk
 from aegis_replication.simulation.host import Host, HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
+from aegis_replication.simulation.operator import Operator, Task
 from aegis_replication.simulation.trace import Trace
 from aegis_replication.simulation.workload import Ask, Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
@@ -63,6 +65,7 @@ class Cluster:
         idle_ms: int = IDLE_MS,
         machine: Callable[[], Machine] | None = None,
         limits: ReplicaLimits | None = None,
+        priorities: Mapping[NodeId, int] | None = None,
     ) -> None:
         names = [chr(ord("a") + number) for number in range(nodes)] if isinstance(nodes, int) else list(nodes)
         if not names or len(set(names)) != len(names) or any(name.startswith("#") for name in names):
@@ -78,20 +81,19 @@ class Cluster:
         config = config.replace(node_id=names[0], peers=names)
         self.watch = Watch(
             groups,
-            len(names),
             (lambda group: machine())
             if machine is not None
             else (lambda group: SessionMachine(KeyValueMachine(), sessions_max=sessions_max, idle_ms=idle_ms)),
             (lambda: None) if machine is not None else (lambda: KeyValueModel(sessions_max, idle_ms)),
         )
-        self._incarnations = {name: self.clock.random(f"incarnation {name}").getrandbits(64) for name in names}
+        self._config, self._groups, self._speed = config, tuple(groups), speed
+        self._flush_aside, self._limits = flush_aside, limits
+        self._priorities = dict(priorities or {})
+        self._wiped = 0
         self.hosts: dict[NodeId, Host] = {}
         for name in names:
-            settings = HostSettings(
-                config, tuple(groups), self.watch.make_machine, self._open_storage, aside=flush_aside, limits=limits
-            )
-            disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, speed)
-            self.hosts[name] = Host(name, settings, self.clock, disk, self._send, self.watch, self.trace)
+            self._make_host(name, is_founder=True)
+        self.operators: dict[int, Operator] = {}
         self.clients: dict[int, Client] = {}
         self._answers: dict[int, Any] = {}
         self._door = self.add_client(_DOOR, None)
@@ -99,8 +101,31 @@ class Cluster:
         for name in names:
             self.start(name)
 
+    def _make_host(self, name: NodeId, *, is_founder: bool) -> Host:
+        settings = HostSettings(
+            self._config.replace(priority=self._priorities.get(name, 1)),
+            self._groups,
+            self.watch.make_machine,
+            self._open_storage,
+            aside=self._flush_aside,
+            limits=self._limits,
+        )
+        disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, self._speed)
+        host = self.hosts[name] = Host(
+            name,
+            settings,
+            self.clock,
+            disk,
+            self._send,
+            self.watch,
+            self.trace,
+            incarnation=self.clock.random(f"incarnation {name}").getrandbits(64),
+            is_founder=is_founder,
+        )
+        return host
+
     def _open_storage(self, disk: SimulatedDisk, node: NodeId) -> Storage:
-        identity = Identity("simulated", node, self._incarnations[node])
+        identity = Identity("simulated", node, self.hosts[node].incarnation)
         return DirectoryStorage.open(f"{ROOT}/data", identity, files=disk, segment_bytes=self._segment_bytes)
 
     # --- what passes between sites ---
@@ -110,13 +135,25 @@ class Cluster:
 
     def _deliver(self, source: str, target: str, packet: bytes) -> None:
         if target.startswith("#"):
-            client = self.clients[int(target[1:])]
+            number = int(target[1:])
+            client = self.clients.get(number) or self.operators[number]
             self.trace.note(client.site, f"is answered by {source}", None, mark=packet)
             client.receive(packet)
         elif source.startswith("#"):
             self.hosts[target].request(int(source[1:]), packet)
-        else:
+        elif self._may_pass(self.hosts[source], self.hosts[target]):
             self.hosts[target].receive(source, packet)
+
+    def _may_pass(self, source: Host, target: Host) -> bool:
+        """Is there a connection between the two? Each refuses a member with another data directory, and strangers."""
+        why_not = target.why_not(source) or source.why_not(target)
+        if why_not:
+            self.faults["wiped_refused" if "directory" in why_not else "stranger_refused"] += 1
+            self.trace.note(target.node, f"has no connection with {source.node}:", why_not)
+            return False
+        if target.is_up and source.node not in target.peers:
+            target.meet(source)
+        return True
 
     # --- nodes ---
 
@@ -127,11 +164,55 @@ class Cluster:
     def start(self, node: NodeId) -> None:
         """A new process on a node's disk."""
         host = self._host(node)
+        if host.is_retired:
+            return
         host.start()
         if host.is_up:
             for other in self.hosts.values():
-                if other is not host:
-                    other.tell(PeerSeen(node, f"{node}:clients"))
+                if other is not host and not host.why_not(other) and not other.why_not(host):
+                    other.meet(host)
+                    host.meet(other)
+
+    def add_node(self, name: NodeId | None = None) -> Host:
+        """One more node, with an empty disk, that waits to be added to the group; it starts at once."""
+        if name is None:
+            name = next(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in self.hosts)
+        if name in self.hosts:
+            raise InvalidArgument(f"there is a node {name!r} already: give another name")
+        host = self._make_host(name, is_founder=False)
+        for client in self.clients.values():
+            client.nodes.append(name)
+        self.start(name)
+        return host
+
+    def wipe(self, node: NodeId) -> None:
+        """Put an empty disk in the place of a node's; it is down after that."""
+        host = self._host(node)
+        self.crash(node, losing="nothing")
+        self._wiped += 1
+        host.disk = SimulatedDisk(self.clock.random(f"disk {node} {self._wiped}"), self.faults, self._speed)
+        host.incarnation = self.clock.random(f"incarnation {node} {self._wiped}").getrandbits(64)
+        self.watch.forget(node)
+        self.trace.note(node, "has an empty disk")
+
+    def retire(self, node: NodeId) -> None:
+        """Switch a node off for good."""
+        self.crash(node, losing="nothing")
+        self._host(node).is_retired = True
+
+    def add_operator(self, group: GroupId = GROUP) -> Operator:
+        """Somebody who can ask for changes of a group's members."""
+        index = 900 + len(self.operators)
+        operator = self.operators[index] = Operator(index, group, self.clock, lambda: self.nodes, self._send)
+        return operator
+
+    def administer(self, request: AdminRequest, *, within_ms: float = 10_000.0) -> bool:
+        """Ask for a change of members or a hand-over and let time pass until it is done (True) or refused (False)."""
+        operator = next(iter(self.operators.values()), None) or self.add_operator()
+        results: list[bool] = []
+        operator.do(Task([request], lambda asked, done: results.append(done), must=False))
+        self.wait_until(lambda: bool(results), f"answer to {request}", within_ms=within_ms)
+        return results[0]
 
     def stop(self, node: NodeId) -> None:
         """End a node's process in good order."""
@@ -302,6 +383,14 @@ class Cluster:
 
         Raises InvariantBroken("liveness") when that takes longer.
         """
+        self.revive()
+        try:
+            self.wait_until(self._is_level, "leader and level replicas", within_ms=within_ms)
+        except Unavailable:
+            raise InvariantBroken("liveness", self._standing(within_ms)) from None
+
+    def revive(self) -> None:
+        """Heal the network and the disks, and see that every node runs."""
         self.heal()
         for name, host in self.hosts.items():
             host.disk.speed = DiskSpeed()
@@ -311,24 +400,25 @@ class Cluster:
                 self.resume(name)
             elif host.state != "up":
                 self.start(name)
-        try:
-            self.wait_until(self._is_level, "leader and level replicas", within_ms=within_ms)
-        except Unavailable:
-            raise InvariantBroken("liveness", self._standing(within_ms)) from None
 
     def _is_level(self) -> bool:
         return all(self._is_group_level(group) for group in self.watch.groups)
 
     def _is_group_level(self, group: GroupId) -> bool:
-        if not all(host.is_up for host in self.hosts.values()):
+        if not all(host.is_up or host.is_retired for host in self.hosts.values()):
             return False
-        replicas = [host.replica(group) for host in self.hosts.values()]
-        leaders = [replica for replica in replicas if replica.raft.is_leader]
+        leaders = [host.replica(group) for host in self._running() if host.replica(group).raft.is_leader]
         if len(leaders) != 1:
             return False
-        log = leaders[0].raft.log
+        log, members = leaders[0].raft.log, leaders[0].raft.configuration
+        if members.is_joint or members.promotions:
+            return False
+        replicas = [self.hosts[name].replica(group) for name in members.members]
         is_own_term = log.committed == log.last_index and log.last.term == leaders[0].raft.term
         return is_own_term and all(replica.applied == log.last_index for replica in replicas)
+
+    def _running(self) -> list[Host]:
+        return [host for host in self.hosts.values() if host.is_up]
 
     def _standing(self, within_ms: float) -> str:
         lines = [f"healed for {within_ms:.0f} ms of virtual time, but:"]
@@ -340,10 +430,10 @@ class Cluster:
                 raft = replica.raft
                 lines.append(
                     f"{name} group {group}: {raft.role} of term {raft.term}, leader {raft.leader}, last {raft.log.last}, "
-                    f"committed {raft.log.committed}, applied {replica.applied}"
+                    f"committed {raft.log.committed}, applied {replica.applied}, {raft.configuration}"
                 )
         return "\n  ".join(lines)
 
     def check(self) -> None:
         """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`."""
-        self.watch.on_end(list(self.hosts.values()), self.journal)
+        self.watch.on_end(self._running(), self.journal)

@@ -20,7 +20,7 @@ from aegis_replication.simulation import mutants
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import DiskSpeed
-from aegis_replication.simulation.faults import COUNTED, Nemesis, Plan, draw_plan
+from aegis_replication.simulation.faults import COUNTED, Nemesis, Plan, draw_plan, with_churn
 from aegis_replication.simulation.workload import KeyValueWorkload
 
 RECOVERY_MS = 8_000.0
@@ -97,7 +97,7 @@ class Play:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.plan: Plan = draw_plan(Random(f"{seed}/plan"))
+        self.plan: Plan = with_churn(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/members"))
         plan = self.plan
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
@@ -111,6 +111,7 @@ class Play:
             sessions_max=plan.sessions_max,
             idle_ms=plan.idle_ms,
             segment_bytes=plan.segment_bytes,
+            priorities=plan.priorities,
         )
         self.workload = KeyValueWorkload(groups, key_count=4)
         self.nemesis = Nemesis(self.cluster, plan)
@@ -133,6 +134,7 @@ class Play:
         self.nemesis.begin()
         cluster.run(self.plan.duration_ms)
         self.nemesis.dismiss()
+        self._repair()
         cluster.recover(within_ms=RECOVERY_MS)
         for client in clients:
             client.is_patient = True
@@ -144,6 +146,15 @@ class Play:
         for ask in self.workload.read_all():
             cluster.ask(ask)
         cluster.check()
+
+    def _repair(self) -> None:
+        """A node whose disk was made anew becomes a member again, or another in its place."""
+        churn = self.nemesis.churn
+        self.cluster.revive()
+        try:
+            self.cluster.wait_until(lambda: churn.is_settled, "wiped node that is back", within_ms=RECOVERY_MS)
+        except Unavailable as error:
+            raise InvariantBroken("liveness", f"healed, but {churn.wiped} is still out: {error}") from None
 
     def _wait_for_answers(self) -> None:
         clients = self.cluster.clients.values()

@@ -113,6 +113,11 @@ class DurabilityChecker:
             shadow = self.shadows[node, group] = Shadow()
         return shadow
 
+    def forget(self, node: NodeId) -> None:
+        """The disk of `node` is gone, and another is in its place."""
+        for key in [key for key in self.shadows if key[0] == node]:
+            del self.shadows[key]
+
     def holders(self, group: GroupId, entry: EntryId) -> list[NodeId]:
         """On which nodes' disks `entry` is, for certain."""
         return [node for (node, of), shadow in self.shadows.items() if of == group and shadow.holds(entry)]
