@@ -274,9 +274,12 @@ def test_pauses_between_attempts_grow_and_stay_bounded() -> None:
     async def story() -> None:
         cluster = FakeCluster()
         times: list[float] = []
-        cluster.before = lambda connection, request: (
-            times.append(asyncio.get_running_loop().time()) or (wire.OVERLOADED, "full")
-        )
+
+        def refuse(connection: Connection, request: Request) -> Any:
+            times.append(asyncio.get_running_loop().time())
+            return wire.OVERLOADED, "full"
+
+        cluster.before = refuse
         db = cluster.client()
 
         with pytest.raises(Unavailable, match="full"):

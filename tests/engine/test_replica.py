@@ -1,18 +1,13 @@
 """Does a replica answer what it must, when it may, and never more than that?"""
 
-import sys
-from pathlib import Path
-
 import pytest
+from engines import Engines
 
 from aegis_replication import wire
 from aegis_replication.engine.events import Requested
 from aegis_replication.engine.replica import ReplicaLimits
 from aegis_replication.log import Kind
 from aegis_replication.state_machine import commands
-
-sys.path.insert(0, str(Path(__file__).parent))
-from engines import Engines
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ class KvBench(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 10.0
     warmup_seconds: float = 1.0
     reads: bool = False
+    api: bool = False  # load through the client library instead of the bare protocol
     loop: str = "auto"
     directory: Path | None = None
     allow_memory: bool = False
@@ -97,17 +98,17 @@ def _measure(
         reads=bench.reads,
     )
     say(f"loading {address} with {bench.clients} clients for {bench.seconds:g} s")
-    load, cpu = _run_generator(plan, cluster)
+    load, cpu = _run_generator(plan, cluster, "api_load" if bench.api else "load")
     after = ask_status(address)
     if load.keys_wrong:
         raise AegisError(f"{load.keys_wrong} of {load.keys_read_back} keys don't hold their last acknowledged value")
     return _figures(bench, load, cpu, before, after)
 
 
-def _run_generator(plan: LoadPlan, cluster: LocalProcesses | None) -> tuple[LoadResult, dict[str, float]]:
+def _run_generator(plan: LoadPlan, cluster: LocalProcesses | None, module: str) -> tuple[LoadResult, dict[str, float]]:
     """The generator in its own process; the nodes' CPU time over about the measured span."""
     generator = subprocess.Popen(
-        [sys.executable, "-m", "aegis_replication.bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", f"aegis_replication.bench.{module}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert generator.stdin is not None
     assert generator.stdout is not None
@@ -142,6 +143,7 @@ def _figures(
         "seconds": round(load.seconds, 3),
         "clients": bench.clients,
         "pipeline": bench.pipeline,
+        "through": "client library" if bench.api else "wire protocol",
         "value_bytes": bench.value_bytes,
         "p50_ms": load.p50_ms,
         "p99_ms": load.p99_ms,

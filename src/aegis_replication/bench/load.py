@@ -60,6 +60,20 @@ class LoadResult(msgspec.Struct):
     ended_at: float = 0.0
 
 
+def summarise(result: LoadResult, latencies: "array[float]") -> None:
+    """Put the count and the percentiles of `latencies` (seconds) into `result`."""
+    ordered = sorted(latencies)
+    result.operations = len(ordered)
+    if not ordered:
+        return
+
+    def at(share: float) -> float:
+        return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000.0, 3)
+
+    result.p50_ms, result.p99_ms, result.p999_ms = at(0.50), at(0.99), at(0.999)
+    result.max_ms = round(ordered[-1] * 1000.0, 3)
+
+
 class _Template:
     """A request's bytes with the places of its numbers, so that a request costs a few stores and one send."""
 
@@ -153,7 +167,7 @@ class Load:
         result.ended_at = time.monotonic()
         result.generator_cpu_s = time.process_time() - cpu
         result.generator_cpu = result.generator_cpu_s / result.seconds
-        self._summarise()
+        summarise(result, self.latencies)
         self._drain(poll, by_descriptor)
         if not plan.reads:
             self._read_back()
@@ -231,18 +245,6 @@ class Load:
         while any(client.waiting for client in self.clients) and time.perf_counter() < deadline:
             for descriptor, _ in poll.poll(0.2):
                 self._receive(clients[descriptor])
-
-    def _summarise(self) -> None:
-        result, ordered = self.result, sorted(self.latencies)
-        result.operations = len(ordered)
-        if not ordered:
-            return
-
-        def at(share: float) -> float:
-            return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000.0, 3)
-
-        result.p50_ms, result.p99_ms, result.p999_ms = at(0.50), at(0.99), at(0.999)
-        result.max_ms = round(ordered[-1] * 1000.0, 3)
 
     def _fill(self) -> None:
         """Give every key a value before it is read."""

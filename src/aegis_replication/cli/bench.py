@@ -39,6 +39,7 @@ _COLUMNS = (
         "aegis bench kv --local 3 --clients 64 --value-bytes 256 --seconds 10",
         "aegis bench kv --local 3 --clients 64 --pipeline 16 -o json",
         "aegis bench kv --local 3 --reads",
+        "aegis bench kv --local 3 --api",
         "aegis bench kv --endpoints 10.0.0.1:7480,10.0.0.2:7480,10.0.0.3:7480",
     )
 )
@@ -53,6 +54,7 @@ def kv(
     seconds: float = 10.0,
     warmup_seconds: float = 1.0,
     reads: Annotated[bool, Parameter(negative=())] = False,
+    api: Annotated[bool, Parameter(negative=())] = False,
     loop: Literal["auto", "uvloop", "asyncio"] = "auto",
     data: Path | None = None,
     allow_memory: Annotated[bool, Parameter(negative=())] = False,
@@ -84,6 +86,8 @@ def kv(
         Not measured.
     reads
         Linearizable reads instead of durable writes.
+    api
+        Through the client library (one client, --clients tasks) instead of the bare protocol.
     loop
         The nodes' event loop.
     data
@@ -101,6 +105,7 @@ def kv(
         seconds=seconds,
         warmup_seconds=warmup_seconds,
         reads=reads,
+        api=api,
         loop=loop,
         directory=data,
         allow_memory=allow_memory,

@@ -17,6 +17,7 @@ from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import ROOT, DiskSpeed
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.network import Weather
+from aegis_replication.simulation.workload import Client
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
     weather: Weather
     flush_ms: float
     segment_bytes: int
+    skew: float  # part of the requests that all go to one group
     without_session: float  # part of the commands that clients send outside of any session
     raft: dict[str, Any]  # arguments of RaftConfig
     priorities: dict[NodeId, int] = {}
@@ -62,7 +64,8 @@ def draw_plan(random: Random) -> Plan:
     is_rough = random.random() < 0.5
     return Plan(
         nodes=random.choice((3, 3, 3, 3, 3, 5, 5, 4, 4, 2)),
-        groups=random.choice((1, 1, 1, 2)),
+        groups=random.choice((1, 1, 2)),
+        skew=random.choice((0.0, 0.95)),
         clients=clients,
         client_depth=random.choice((1, 2, 4)),
         pause_ms=random.choice((10.0, 30.0, 60.0)),
@@ -166,9 +169,15 @@ class Nemesis:
         if host.state in ("down", "refused"):
             self.cluster.start(name)
 
+    def _up(self) -> list[Host]:
+        return [host for host in self.cluster.hosts.values() if host.is_up]
+
+    def _clients(self) -> list[Client]:
+        return [client for client in self.cluster.clients.values() if client.index]
+
     def _victim(self) -> Host | None:
         """Half of the time a leader, else anybody who is up."""
-        up = [host for host in self.cluster.hosts.values() if host.is_up]
+        up = self._up()
         leading = [host for host in up if any(each.raft.is_leader for each in host.engine.replicas.values())]
         chosen = leading if leading and self.random.random() < 0.5 else up
         return self.random.choice(chosen) if chosen else None
@@ -225,6 +234,17 @@ class Nemesis:
         if host := self._victim():
             self.cluster.isolate(host.node)
             self._later(2.0 * self._some_ms(), self._mend_all)
+
+    def _lonely_leader(self) -> None:
+        """A leader cut off while clients press it: it gathers a long tail that nobody else will ever have."""
+        leading = [host for host in self._up() if any(each.raft.is_leader for each in host.engine.replicas.values())]
+        if leading and len(self.cluster.nodes) > 2:
+            host = self.random.choice(leading)
+            self._count("lonely_leader")
+            self.cluster.isolate(host.node)
+            for client in self._clients():
+                client.press(host.node, self.random.randint(1, 12))
+            self._later(self.plan.config().election_timeout_max_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
 
     def _mend_all(self) -> None:
         self.cluster.network.heal()
@@ -372,9 +392,7 @@ class Nemesis:
 
     def _client_crash(self) -> None:
         self._count("client_crash")
-        clients = [client for client in self.cluster.clients.values() if client.depth and client.index]
-        if clients:
-            self.random.choice(clients).crash()
+        self.random.choice(self._clients()).crash()
 
 
 _STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
@@ -386,6 +404,7 @@ _STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
     "pause": Nemesis._pause,
     "partition": Nemesis._partition,
     "isolate": Nemesis._isolate,
+    "lonely_leader": Nemesis._lonely_leader,
     "one_way": Nemesis._one_way,
     "ring": Nemesis._ring,
     "flap": Nemesis._flap,
@@ -413,6 +432,7 @@ COUNTED: Final = (
     "partition_one_way",
     "partition_ring",
     "link_flapping",
+    "lonely_leader",
     "stranger",
     "crash",
     "crash_all",

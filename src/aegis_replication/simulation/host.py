@@ -361,12 +361,15 @@ class Host:
     def _carry_out(self) -> None:
         """Messages first, then one flush for all groups, then what the flush allows; until nothing follows any more."""
         engine = self.engine
+        is_seen = False
         while True:
             effects = engine.take_effects()
-            self.watcher.on_turn(self)
+            if not effects and engine.has_more:
+                continue
+            if effects or not is_seen:
+                is_seen = True
+                self.watcher.on_turn(self)
             if not effects:
-                if engine.has_more:
-                    continue
                 break
             self.watcher.on_effects(self, effects)
             self._send(effects)

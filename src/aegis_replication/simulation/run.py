@@ -113,7 +113,7 @@ class Play:
             segment_bytes=plan.segment_bytes,
             priorities=plan.priorities,
         )
-        self.workload = KeyValueWorkload(groups, key_count=4)
+        self.workload = KeyValueWorkload(groups, key_count=4, skew=plan.skew)
         self.nemesis = Nemesis(self.cluster, plan)
         for index in range(1, plan.clients + 1):
             self.cluster.add_client(

@@ -36,6 +36,11 @@ class Ask(msgspec.Struct, frozen=True):
     is_query: bool = False
 
 
+def _is_unique(asked: Ask) -> bool:
+    """Does it carry a value that no other request has? Only such a one is sent without a session: its trace is known."""
+    return isinstance(asked.body, ask.Put | ask.CompareAndSet | ask.Batch)
+
+
 class Session:
     """A client's session in one group."""
 
@@ -72,12 +77,12 @@ class Pending:
 class Journal:
     """What all clients asked and were told, in one order of calls and returns."""
 
-    __slots__ = ("acknowledged", "operations", "unanswered", "unknown", "_moment")
+    __slots__ = ("acknowledged", "asked", "operations", "unknown", "_moment")
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
-        # Those among them that nobody was told the result of, by position, and the command that each belongs to.
-        self.unanswered: dict[int, Pending] = {}
+        # The request that each of them belongs to.
+        self.asked: list[Pending] = []
         self.acknowledged = 0
         self.unknown = 0
         self._moment = 0
@@ -169,6 +174,14 @@ class Client:
     def _next_soon(self) -> None:
         self.clock.after(self._random.expovariate(1.0) * self.pause_ms, self._next)
 
+    def press(self, node: NodeId, count: int) -> None:
+        """Ask `count` things at once, all of one node, as long as it answers."""
+        if self._choose is not None and not self.stopped:
+            for _ in range(count):
+                asked = self._choose(self, self._random)
+                self._target[asked.group] = node
+                self.ask(asked)
+
     def crash(self) -> None:
         """The client's process ends and another takes its place: sessions are lost, outcomes stay unknown."""
         for waiting in list(self.pending.values()):
@@ -183,7 +196,7 @@ class Client:
         number = self._number
         deadline_ms = self.clock.now_ms + (timeout_ms or (60_000.0 if self.is_patient else 6 * self.timeout_ms))
         session, sequence = None, 0
-        if not asked.is_query and self._random.random() >= self.without_session:
+        if not asked.is_query and not (_is_unique(asked) and self._random.random() < self.without_session):
             session = self.sessions.get(asked.group)
             if session is None:
                 session = self._open(asked.group)
@@ -308,12 +321,12 @@ class Client:
             return
         self.journal.unknown += 1
         for key, action in waiting.asked.actions:
-            self.journal.unanswered[len(self.journal.operations)] = waiting
             self._record(waiting, key, action, FOREVER, UNKNOWN)
 
     def _record(self, waiting: Pending, key: bytes, action: tuple[Any, ...], returned: int, result: Any) -> None:
         text = f"{waiting.asked.group}/{key.decode()}"
         self.journal.operations.append(Operation(self.name, text, action, waiting.called, returned, result))
+        self.journal.asked.append(waiting)
 
 
 def answers(asked: Ask, result: Any) -> list[tuple[bytes, tuple[Any, ...], Any]]:
@@ -340,10 +353,12 @@ def answers(asked: Ask, result: Any) -> list[tuple[bytes, tuple[Any, ...], Any]]
 class KeyValueWorkload:
     """Draws requests on a few keys, so that clients meet."""
 
-    __slots__ = ("groups", "keys", "seen")
+    __slots__ = ("groups", "keys", "seen", "skew")
 
-    def __init__(self, groups: Sequence[GroupId], key_count: int) -> None:
+    def __init__(self, groups: Sequence[GroupId], key_count: int, *, skew: float = 0.0) -> None:
         self.groups = list(groups)
+        # Part of the requests that go to the first group in any case, so that others are nearly idle.
+        self.skew = skew
         # Registers hold text, counters mostly numbers; the last register is now and then incremented in vain.
         self.keys = [b"r%d" % number for number in range(key_count)] + [b"n0", b"n1"]
         # The last value that anybody saw of each key: what a comparison expects.
@@ -351,7 +366,7 @@ class KeyValueWorkload:
 
     def choose(self, client: Client, random: Random) -> Ask:
         """The next request of `client`."""
-        group = random.choice(self.groups)
+        group = self.groups[0] if random.random() < self.skew else random.choice(self.groups)
         key = random.choice(self.keys)
         number = f"{client.index}.{client.journal.moment()}".encode()
         chance = random.random()

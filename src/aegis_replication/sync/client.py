@@ -74,7 +74,7 @@ class Client:
     Keys and values are bytes, or text that is stored as UTF-8. Every call takes `timeout=` in seconds. What a call may
     raise: OutcomeUnknown when a write was sent and no answer came in time (it may have been, or still be, applied);
     Unavailable when nobody leads or can be reached (it had no effect); DeadlineExceeded for a read without an answer;
-    LimitExceeded and InvalidCommand for one that the cluster will never take.
+    InvalidArgument (InvalidCommand, LimitExceeded) for one that the cluster will never take.
     """
 
     _inner: client.Client

@@ -17,7 +17,7 @@ UNKNOWN: Final = "unknown"
 
 FOREVER: Final = 2**62
 
-CONFIGURATIONS_MAX: Final = 10_000
+CONFIGURATIONS_MAX: Final = 4_000
 
 Configuration: TypeAlias = tuple[Any, int]
 

@@ -13,6 +13,7 @@ from aegis_replication.log import Entry
 from aegis_replication.state_machine import commands as ask
 from aegis_replication.wire import INVALID, NOT_AN_INTEGER, REFUSED, SESSION_EXPIRED
 
+_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[bytes, int, int, ask.Command | None]]).decode
 
 Answer = Any
@@ -43,6 +44,8 @@ class KeyValueModel:
         "history",
         "idle_ms",
         "items",
+        "plain_positions",
+        "positions",
         "revision",
         "sessions",
         "sessions_max",
@@ -59,6 +62,10 @@ class KeyValueModel:
         self.sessions: dict[bytes, _ModelSession] = {}
         # What became of each command of a session, for ever: (index of its entry, answer).
         self.answers: dict[tuple[bytes, int], tuple[int, Answer]] = {}
+        # When each command of a session had its effect, in the order of all effects, and each one without a session, by
+        # what it asks (of use only if it differs from all others).
+        self.positions: dict[tuple[bytes, int], int] = {}
+        self.plain_positions: dict[bytes, int] = {}
         # Each key's values over time: (index of the entry, value and version or None), oldest first.
         self.history: dict[bytes, list[tuple[int, tuple[bytes, int] | None]]] = {}
         self._position = 0
@@ -80,6 +87,7 @@ class KeyValueModel:
     def _command(self, index: int, name: bytes, sequence: int, floor: int, body: Any) -> Answer:
         self._position += 1
         if not name:
+            self.plain_positions.setdefault(_encode(body), self._position)
             return self._carry_out(body)
         session = self.sessions.get(name)
         if not sequence:
@@ -95,6 +103,7 @@ class KeyValueModel:
                 return answer
             session.answers[sequence] = answer
             self.answers[name, sequence] = (index, answer)
+            self.positions[name, sequence] = self._position
         session.floor, session.used, session.stamp = floor, self._position, self._stamp
         return session.answers[sequence]
 
@@ -106,6 +115,12 @@ class KeyValueModel:
                 del self.sessions[min(self.sessions, key=lambda each: self.sessions[each].used)]
         session.used, session.stamp = self._position, self._stamp
         return 1024
+
+    def position(self, session: bytes, sequence: int, body: Any) -> int:
+        """When a command had its effect, in the order of all effects; 0: never."""
+        if session:
+            return self.positions.get((session, sequence), 0)
+        return self.plain_positions.get(_encode(body), 0)
 
     def at(self, index: int, key: bytes) -> tuple[bytes, int] | None:
         """What `key` held after entry `index`."""

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from aegis_replication.consensus import invariants
 from aegis_replication.engine.effects import Effects
 from aegis_replication.errors import InvariantBroken
@@ -17,8 +15,9 @@ from aegis_replication.simulation.checkers.linearizability import Operation
 from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
 from aegis_replication.simulation.checkers.members import MembersChecker
 from aegis_replication.simulation.checkers.model import KeyValueModel
+from aegis_replication.simulation.checkers.witness import check_in_order
 from aegis_replication.simulation.host import Host, empty_group
-from aegis_replication.simulation.workload import Client, Journal, Pending, answers
+from aegis_replication.simulation.workload import Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
 from aegis_replication.state_machine.base import Machine
 
@@ -123,27 +122,24 @@ class Watch:
         try:
             anomaly = linearizability.check(journal.operations)
         except linearizability.Undecided:
-            anomaly = linearizability.check(self._settled(journal))
+            anomaly = self._check_by_log(journal)
         if anomaly is not None:
             raise InvariantBroken("linearizable per key", str(anomaly))
 
-    def _settled(self, journal: Journal) -> list[Operation]:
-        """The history with the log as a witness: of a command without an answer, it knows whether it was applied.
-
-        Only for histories in which too many answers are missing to be judged by what clients saw alone.
-        """
-        end = journal.moment()
-        settled = [operation for at, operation in enumerate(journal.operations) if at not in journal.unanswered]
-        for at, pending in journal.unanswered.items():
-            model, operation = self.machines[pending.asked.group].model, journal.operations[at]
-            if model is None or pending.session is None:
-                settled.append(operation)
+    def _check_by_log(self, journal: Journal) -> linearizability.Anomaly | None:
+        """With the log as a witness, where so much happened at once that clients' answers alone allow too many orders."""
+        placed: list[tuple[int, Operation]] = []
+        reads: list[Operation] = []
+        for operation, pending in zip(journal.operations, journal.asked, strict=True):
+            if pending.asked.is_query:
+                reads.append(operation)
                 continue
-            _, answer = model.answers.get((pending.session.name, pending.sequence), (0, None))
-            if answer is not None:
-                position = [f"{pending.asked.group}/{key.decode()}" for key, _ in pending.asked.actions].index(
-                    operation.key
-                )
-                result = answers(pending.asked, answer)[position][2]
-                settled.append(msgspec.structs.replace(operation, returned=end, result=result))
-        return settled
+            model = self.machines[pending.asked.group].model
+            if model is None:
+                raise linearizability.Undecided(f"key {operation.key!r}: no model tells what was applied")
+            position = model.position(
+                pending.session.name if pending.session is not None else b"", pending.sequence, pending.asked.body
+            )
+            if position:
+                placed.append((position, operation))
+        return check_in_order(placed, reads)

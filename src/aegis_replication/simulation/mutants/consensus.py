@@ -78,12 +78,6 @@ def _believe_own_index(on_append_reply: Any, leader: Leader, source: NodeId, mes
     return on_append_reply(leader, source, message)
 
 
-def _accept_old_acks(step: Any, raft: Raft, source: NodeId, message: Message) -> None:
-    if isinstance(message, AppendReply) and message.term < raft.term and raft.is_leader:
-        message = msgspec.structs.replace(message, term=raft.term, round=0)
-    step(raft, source, message)
-
-
 def _half_commits(voters: Collection[NodeId], matches: Mapping[NodeId, LogIndex]) -> LogIndex:
     held = sorted([matches.get(voter, 0) for voter in voters], reverse=True)
     return held[(len(held) - 1) // 2]
@@ -231,7 +225,6 @@ CONSENSUS = (
         "any acknowledgement counts up to the leader's own last entry",
         (around(Leader.handlers, AppendReply, _believe_own_index),),
     ),
-    Mutant("old_ack_counts", "acknowledgements of earlier terms count", (around(Raft, "step", _accept_old_acks),)),
     Mutant("half_commits", "half of an even cluster commits", (instead(quorum, "committed", _half_commits),)),
     Mutant(
         "strangers_count",
