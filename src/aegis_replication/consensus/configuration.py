@@ -130,9 +130,12 @@ class ConfigurationStack:
     def why_not(self, node: NodeId, incarnation: int, configuration_index: LogIndex) -> str:
         """Why `node`, with that data directory, isn't to be spoken with; "" when it is.
 
-        A node that isn't a member here may be one by a later configuration: it is listened to if it has a later one, so
-        that a replica which was away while everybody else was replaced finds back. A removed node has an earlier one.
+        Whoever has a later configuration is listened to, also if it isn't a member here or is known with another
+        directory: so a replica that was away while others came, went or were added anew finds back. A removed node has
+        an earlier one, a directory made anew has none.
         """
+        if configuration_index > self.index:
+            return ""
         known = self.current.incarnations.get(node)
         if known is not None and incarnation != known:
             return (
@@ -140,7 +143,7 @@ class ConfigurationStack:
                 f"anew has forgotten its votes. Remove {node} and add it again (aegis node remove {node}), or give "
                 "the new node another name"
             )
-        if self.members and node not in self.members and configuration_index <= self.index:
+        if self.members and node not in self.members:
             named = ", ".join(sorted(self.members))
             return f"{node} is not a member ({named}): check the peers on both nodes; if it was removed, stop it"
         return ""
