@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from aegis_replication import wire
+from aegis_replication.admin import refusal
 from aegis_replication.client.links import Link
 from aegis_replication.client.session import Session
 from aegis_replication.errors import (
@@ -66,6 +67,7 @@ def _failed(detail: Any) -> AegisError:
 _ERRORS: dict[int, Callable[[Any], AegisError]] = {
     wire.INVALID: lambda detail: InvalidCommand(str(detail)),
     wire.FAILED: _failed,
+    wire.CHANGE_REFUSED: lambda detail: refusal(str(detail[0]), str(detail[1])),
     wire.NOT_AN_INTEGER: lambda detail: NotAnInteger(str(detail)),
 }
 

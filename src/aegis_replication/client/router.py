@@ -34,6 +34,7 @@ HOPS_MAX: Final = 3  # from hint to hint before everybody is asked
 PAUSE_FIRST_SECONDS: Final = 0.02
 PAUSE_MAX_SECONDS: Final = 0.25
 
+_CHANGING: Final = (wire.COMMAND, wire.ADMIN)  # an answer that doesn't come leaves open whether it had an effect
 _LIFE_SIGN: Final = 0  # the request number of a question nobody waits for
 _HOPELESS = (Refused, ProtocolError)
 
@@ -151,7 +152,7 @@ class Router:
 
     def _give_up(self, call: Call, why: str) -> None:
         """End a call without an answer: is it known that it had no effect?"""
-        if call.kind == wire.COMMAND and (call.is_unsure or call.link is not None):
+        if call.kind in _CHANGING and (call.is_unsure or call.link is not None):
             self.fail(call, OutcomeUnknown(call.what, why))
         elif call.link is not None:
             self.fail(call, DeadlineExceeded(f"{call.what}: {call.link.address} gave no answer: {why}"))
@@ -233,7 +234,7 @@ class Router:
                 self.fail(call, Unavailable(reason))
                 continue
             call.link = None
-            if call.kind == wire.COMMAND:
+            if call.kind in _CHANGING:
                 call.is_unsure = True
             self._parked.append(call)
         self._leader_lost(link)

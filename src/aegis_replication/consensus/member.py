@@ -177,6 +177,11 @@ class Member:
         members = stack.members
         return bool(members) and node not in members and self.guests.get(node, 0) <= stack.index
 
+    def forget_strangers(self) -> None:
+        """Members have left: should one of them be added again, it may be another node under the same name."""
+        for node in [node for node in self.introductions if self.is_stranger(node) and node != self.node]:
+            del self.introductions[node]
+
     @property
     def is_writing(self) -> bool:
         """Is a write handed out and not yet durable?"""

@@ -253,7 +253,8 @@ class Raft:
         self._follow_up(self._role.on_persisted())
 
     def on_peer_lost(self, peer: NodeId) -> None:
-        """The connection to `peer` ended: what was on its way may be lost."""
+        """The connection to `peer` ended: what was on its way may be lost, and who calls next need not be the same."""
+        self._member.introductions.pop(peer, None)
         self._follow_up(self._role.on_peer_lost(peer))
 
     def on_snapshot_saved(self, meta: SnapshotMeta, keep_entries_from: LogIndex) -> None:
@@ -318,6 +319,7 @@ class Raft:
             member.applied_to = ready
             if len(member.configurations) > 1:
                 member.configurations.forget_before(ready)
+                member.forget_strangers()
                 if isinstance(self._role, Leader):
                     self._role.on_members_forgotten()
         output = Output(

@@ -70,7 +70,7 @@ class Progress:
 
     def look(self, last_index: LogIndex, now_ms: float, patience_ms: float) -> None:
         """Is it level with the log? Called at each heartbeat: ends a round, begins the next (thesis §4.2.1)."""
-        is_in_time = now_ms - self.goal_ms <= patience_ms
+        is_in_time = now_ms - self.goal_ms <= patience_ms and now_ms - self.heard_ms <= patience_ms
         if self.match >= self.goal:
             self.is_level = is_in_time
             self.goal, self.goal_ms = last_index, now_ms

@@ -103,7 +103,8 @@ class Churn:
         else:
             host = cluster.hosts[victim]
             told = host.introduction
-            requests = [Remove(victim), AddLearner(victim, told.address, told.incarnation, promote=True)]
+            incarnation = told.incarnation if self._random.random() < 0.5 else 0  # operators seldom know it
+            requests = [Remove(victim), AddLearner(victim, told.address, incarnation, promote=True)]
         cluster.clock.after(200.0 + 600.0 * self._random.random(), self._repair, requests)
 
     def _repair(self, requests: list[AdminRequest]) -> None:
