@@ -18,11 +18,14 @@ LOCK := UV_NO_CONFIG=1 $(LOCK_VENV)/bin/uv pip compile --universal --python-vers
 
 SEED ?= 7
 SEEDS ?= 1000
+# How long `make soak` may take; SOAK_DOCS=1 writes its result into docs/testing.md.
+SOAK_MINUTES ?= 60
+SOAK_DOCS ?=
 TESTS ?= tests
 # xdist workers of the parallel half of `make test`.
 WORKERS ?= 2
 
-.PHONY: help install demo test test-lowest check format bench bench-peers sim sim-many scenarios laws sync lock docs clean
+.PHONY: help install demo test test-lowest check format bench bench-peers sim sim-many soak scenarios laws sync lock docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,11 +89,14 @@ sim: install ## one simulated run, e.g. make sim SEED=7
 sim-many: install ## many simulated runs, e.g. make sim-many SEEDS=1000
 	$(BIN)/aegis simulate --seeds $(SEEDS)
 
+soak: install ## histories, kill loops and pause loops on real processes, at most SOAK_MINUTES=60
+	$(BIN)/python tools/soak.py --minutes $(SOAK_MINUTES) $(if $(SOAK_DOCS),--write-docs)
+
 scenarios: install ## rewrite the expected halves of tests/scenarios; review the diff
 	$(BIN)/pytest tests/scenarios --rewrite
 
-laws: install ## the property tests alone
-	$(BIN)/pytest tests/laws
+laws: install ## the property tests alone, with 10,000 examples for each law and type
+	$(BIN)/pytest tests/laws --hypothesis-profile=laws --timeout 3600 -n $(WORKERS) --dist worksteal
 
 sync: install ## write the blocking API, src/aegis_replication/sync/, from the async one
 	$(BIN)/python tools/make_sync.py

@@ -4,6 +4,7 @@ Three etcd servers and three of our nodes on loopback and on the same disk, neve
 ours,
 etcd, ours, ... Both are loaded at their leader by a generator in a process of its own, one connection per client, one
 request in flight each, values of 256 bytes, every write flushed to disk by a majority before it is answered.
+Our nodes take snapshots of their state meanwhile, as they always do.
 
 etcd is loaded with h2load (nghttp2-client), which posts one fixed gRPC PutRequest: it overwrites ONE key, while our
 load
@@ -166,11 +167,17 @@ def run_etcd(clients: int, seconds: float, value_bytes: int, directory: Path | N
 
 
 def run_ours(
-    clients: int, seconds: float, value_bytes: int, directory: Path | None, loop: str, pipeline: int = 1
+    options: argparse.Namespace, clients: int, *, loop: str | None = None, pipeline: int = 1
 ) -> dict[str, Any]:
     """One fresh cluster of ours, loaded once."""
     bench = KvBench(
-        clients=clients, seconds=seconds, value_bytes=value_bytes, directory=directory, loop=loop, pipeline=pipeline
+        clients=clients,
+        seconds=options.seconds,
+        value_bytes=options.value_bytes,
+        keys=options.keys,
+        directory=options.data,
+        loop=loop or options.loop,
+        pipeline=pipeline,
     )
     return run_kv(bench)
 
@@ -182,7 +189,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         etcd_runs, our_runs = [], []
         for round_number in range(options.rounds):
             etcd = run_etcd(clients, options.seconds, options.value_bytes, options.data)
-            ours = run_ours(clients, options.seconds, options.value_bytes, options.data, options.loop)
+            ours = run_ours(options, clients)
             print(
                 f"clients {clients:4d} round {round_number + 1}: etcd {etcd['writes_per_second']:9.0f} w/s "
                 f"{etcd['server_cpu_s_per_1000']:.3f} cpu s/1000 · ours {ours['writes_per_second']:9.0f} w/s "
@@ -192,12 +199,13 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
             etcd_runs.append(etcd)
             our_runs.append(ours)
         rows.append(summarise(clients, etcd_runs, our_runs))
-    pipelined = run_ours(options.pipeline_clients, options.seconds, options.value_bytes, options.data, options.loop, 16)
-    plain = run_ours(64, options.seconds, options.value_bytes, options.data, "asyncio")
+    pipelined = run_ours(options, options.pipeline_clients, pipeline=16)
+    plain = run_ours(options, 64, loop="asyncio")
     return {
         "rounds": options.rounds,
         "value_bytes": options.value_bytes,
-        "note": "etcd overwrites one key, ours writes 100,000 keys",
+        "keys": options.keys,
+        "note": f"etcd overwrites one key, ours writes {options.keys:,} keys",
         "rows": rows,
         "pipelined_16": brief(pipelined),
         "plain_asyncio_64": brief(plain),
@@ -261,6 +269,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--value-bytes", type=int, default=256)
+    parser.add_argument("--keys", type=int, default=10_000, help="how many keys our load writes")
     parser.add_argument("--pipeline-clients", type=int, default=64)
     parser.add_argument("--loop", default="auto")
     parser.add_argument("--data", type=Path, default=None, help="where the data directories go (a real disk)")

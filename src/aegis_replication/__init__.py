@@ -29,6 +29,10 @@ _HOMES = {
     # Raft itself
     "RaftConfig": "consensus.config",
     "RaftNode": "raft",
+    # where keys live
+    "HashRing": "hash",
+    "JumpHash": "hash",
+    "RendezvousHash": "hash",
     # a node from a configuration
     "NodeConfig": "config",
     "load_config": "config",
@@ -49,7 +53,20 @@ _HOMES = {
     "DeadlineExceeded": "errors",
     "StorageError": "errors",
 }
-_MODULES = ("config", "errors", "log", "raft", "simulation", "state_machine", "storage", "sync", "testing", "transport")
+_MODULES = (
+    "config",
+    "errors",
+    "hash",
+    "log",
+    "partition",
+    "raft",
+    "simulation",
+    "state_machine",
+    "storage",
+    "sync",
+    "testing",
+    "transport",
+)
 
 __all__ = ["__version__", *_HOMES]
 

@@ -2,7 +2,9 @@
 
 from aegis_replication import config as config
 from aegis_replication import errors as errors
+from aegis_replication import hash as hash
 from aegis_replication import log as log
+from aegis_replication import partition as partition
 from aegis_replication import raft as raft
 from aegis_replication import simulation as simulation
 from aegis_replication import state_machine as state_machine
@@ -31,6 +33,9 @@ from aegis_replication.errors import Overloaded as Overloaded
 from aegis_replication.errors import Retryable as Retryable
 from aegis_replication.errors import StorageError as StorageError
 from aegis_replication.errors import Unavailable as Unavailable
+from aegis_replication.hash import HashRing as HashRing
+from aegis_replication.hash import JumpHash as JumpHash
+from aegis_replication.hash import RendezvousHash as RendezvousHash
 from aegis_replication.local import Database as Database
 from aegis_replication.local import LocalCluster as LocalCluster
 from aegis_replication.local import open as open

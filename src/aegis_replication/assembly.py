@@ -1,6 +1,7 @@
 """How is a node put together? Disk, network, doors and machine, from a configuration or from what a program gives."""
 
 import asyncio
+import logging
 import os
 import secrets
 import threading
@@ -31,6 +32,8 @@ from aegis_replication.transport.memory import MemoryClientDoor, MemoryNetwork, 
 from aegis_replication.transport.tcp import is_loopback, parse_address
 from aegis_replication.transport.tcp_clients import TcpClientDoor
 from aegis_replication.transport.tcp_peers import TcpPeerTransport
+
+log = logging.getLogger("aegis.node")
 
 StorageLike: TypeAlias = Storage | str | os.PathLike[str] | None
 """A directory, a Storage, or None (also "memory") for one that lives as long as its node."""
@@ -157,8 +160,12 @@ class Member:
         self._random = random or Random()
         self._node: Node | None = None
         self.is_running = False
-        if not insecure:
-            _check_loopback(raft, listen)
+        self._exposed = _exposed(raft, listen)
+        if self._exposed and not insecure:
+            raise ConfigError(
+                f"{self._exposed}: other machines can connect there, and traffic is not encrypted yet; use "
+                "127.0.0.1, or pass insecure=True in a network you trust"
+            )
 
     @property
     def id(self) -> NodeId:
@@ -186,6 +193,8 @@ class Member:
             storage.close()
             raise
         self._node, self.is_running = node, True
+        if self._exposed:
+            log.warning("node=%s: insecure: %s: anybody who can connect can read and write all", self.id, self._exposed)
         return node
 
     def _assemble(self, storage: Storage, machine: Machine) -> Node:
@@ -237,8 +246,6 @@ class Member:
             return
         self.is_running = False
         await self.node.stop()
-        if self.doors.get(self.id) is not None:
-            del self.doors[self.id]
 
     async def kill(self) -> None:
         """End as a killed process does: nothing more is written, not even what a clean stop would write."""
@@ -254,10 +261,9 @@ def _machine(given: MachineLike) -> Machine:
     return machine_for(make() if make is not None else given)
 
 
-def _check_loopback(raft: RaftConfig, listen: str) -> None:
+def _exposed(raft: RaftConfig, listen: str) -> str:
+    """The first setting that reaches beyond this machine, as "key = value"; "" when none does."""
     for key, address in (("listen", listen), *((f"peers[{name!r}]", each) for name, each in raft.addresses.items())):
         if address and not is_loopback(parse_address(address, what=key, any_port=key == "listen")):
-            raise ConfigError(
-                f"{key} = {address!r}: other machines can connect there, and traffic is not encrypted yet; use "
-                "127.0.0.1, or pass insecure=True in a network you trust"
-            )
+            return f"{key} = {address!r}"
+    return ""

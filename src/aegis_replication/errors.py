@@ -178,3 +178,85 @@ class InvariantBroken(AegisError, AssertionError):
     def __init__(self, invariant: str, detail: str, **facts: Any) -> None:
         super().__init__(f"{invariant}: {detail}")
         self.invariant, self.detail, self.facts = invariant, detail, facts
+
+
+# --- placement (aegis_replication.hash) -----------------------------------------------------------------------------
+
+
+class PlacementError(InvalidArgument):
+    """A placement can't do what was asked; nothing was changed."""
+
+
+class EmptyPlacement(PlacementError):
+    """A key was looked up while the placement has no node: add one first."""
+
+
+class UnknownNode(PlacementError):
+    """The named node isn't in the placement; the message lists some that are."""
+
+
+class DuplicateNode(PlacementError):
+    """A node of that name is in the placement already."""
+
+
+class InvalidNode(PlacementError):
+    """A node's name or label isn't usable text."""
+
+
+class InvalidWeight(PlacementError):
+    """A weight is zero, negative, not finite, or too small or large for this algorithm's resolution."""
+
+
+class InvalidCount(PlacementError):
+    """A number of nodes, replicas, buckets, probes or partitions is out of range."""
+
+
+class InvalidKey(PlacementError):
+    """A key is of a kind that has no defined bytes: give str or bytes (or, where said, an unsigned 64-bit int)."""
+
+
+class NotSupported(PlacementError):
+    """This algorithm can't do that by its nature; the message names one that can."""
+
+
+class SpreadNotMet(PlacementError):
+    """Replicas couldn't be spread as asked and the caller wanted that or nothing; `unmet` says what fell short."""
+
+    def __init__(self, unmet: tuple[Any, ...]) -> None:
+        super().__init__("; ".join(str(each) for each in unmet))
+        self.unmet = unmet
+
+
+class UnknownHashFunction(PlacementError):
+    """No hash function of that name is known here; pass the one that the placement was made with."""
+
+
+class CorruptPlacement(PlacementError):
+    """Bytes aren't an encoded placement, or were damaged: fetch them again from where they came from."""
+
+
+# --- partitioning (aegis_replication.partition) ---------------------------------------------------------------------
+
+
+class PartitionError(InvalidArgument):
+    """A partitioning can't do what was asked; nothing was changed."""
+
+
+class UnorderableKey(PartitionError):
+    """A key holds a value without one defined order or byte form, such as a float, a bool or a time without zone."""
+
+
+class CorruptKey(PartitionError):
+    """Bytes aren't an encoded partition key."""
+
+
+class InvalidBoundary(PartitionError):
+    """Range boundaries overlap, leave a gap, stand out of order or cut where the strategy can't be cut."""
+
+
+class NoPartition(PartitionError):
+    """A value belongs to no partition, and no default partition was named."""
+
+
+class MissingColumn(PartitionError):
+    """A row lacks a column of its partition key, or holds nothing or another type there."""

@@ -22,6 +22,7 @@ from aegis_replication.node import Node
 from aegis_replication.transport.memory import MemoryNetwork
 
 SIZE_MAX: Final = 9
+START_SECONDS: Final = 60.0  # for the first election; even a machine that is short of everything manages in that time
 
 
 def open(
@@ -158,7 +159,7 @@ class LocalCluster:
         try:
             for name in self._members:
                 await self.start(name)
-            await self.wait_leader()
+            await self.wait_leader(timeout=max(self.timeout, START_SECONDS))
         except BaseException:
             await self.close()
             raise
@@ -233,12 +234,12 @@ class LocalCluster:
         self._changed.set()
 
     def partition(self, *sides: Iterable[NodeId]) -> None:
-        """Let nodes reach those of their own side only; one that isn't named is a side of its own."""
+        """Let nodes reach those of their own side only; those that aren't named are one more side together."""
         placed = [[self._member(name).id for name in side] for side in sides]
-        alone = [[name] for name in self._members if not any(name in side for side in placed)]
+        placed.append([name for name in self._members if not any(name in side for side in placed)])
         self._network.heal()
-        for position, side in enumerate([*placed, *alone]):
-            for other in [*placed, *alone][position + 1 :]:
+        for position, side in enumerate(placed):
+            for other in placed[position + 1 :]:
                 for source in side:
                     for target in other:
                         self._network.cut(source, target)

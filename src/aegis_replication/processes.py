@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,18 @@ class Connection:
         self._received = bytearray()
         self._request = 0
         hello = wire.Hello("client", wire.PROTOCOL_LOWEST, wire.PROTOCOL_HIGHEST, cluster)
-        self.socket.sendall(wire.encode_hello(hello))
-        packet = self._packet()
-        self.hello = wire.decode_hello(packet[0], packet[1:])
-        if self.hello.refusal:
+        try:
+            self.socket.sendall(wire.encode_hello(hello))
+            packet = self._packet()
+            self.hello = wire.decode_hello(packet[0], packet[1:])
+            if self.hello.refusal:
+                raise Refused(f"{address} refused: {self.hello.refusal}")
+        except OSError as error:
             self.close()
-            raise Refused(f"{address} refused: {self.hello.refusal}")
+            raise Unavailable(f"the node at {address} hung up ({error})") from None
+        except AegisError:
+            self.close()
+            raise
 
     def _packet(self) -> bytes:
         while True:
@@ -253,20 +259,23 @@ class LocalProcesses:
             if not node.is_running:
                 node.start()
 
-    def status(self) -> dict[NodeId, dict[str, Any] | None]:
-        """What each node says of itself; None for one that doesn't answer."""
+    def status(
+        self, asked: Iterable[NodeId] | None = None, *, timeout: float = 2.0
+    ) -> dict[NodeId, dict[str, Any] | None]:
+        """What each node, or each of those `asked`, says of itself; None for one that doesn't answer in `timeout`."""
         answers: dict[NodeId, dict[str, Any] | None] = {}
-        for name, node in self.nodes.items():
+        for name in self.nodes if asked is None else asked:
+            node = self.nodes[name]
             try:
-                answers[name] = ask_status(node.client_address) if node.is_running else None
+                answers[name] = ask_status(node.client_address, timeout=timeout) if node.is_running else None
             except AegisError:
                 answers[name] = None
         return answers
 
-    def leader(self) -> NodeId | None:
-        """The node that leads in the highest term, as the nodes themselves say."""
+    def leader(self, *, timeout: float = 2.0) -> NodeId | None:
+        """The node that leads in the highest term, as the nodes themselves say, each within `timeout`."""
         best: tuple[int, NodeId] | None = None
-        for name, answer in self.status().items():
+        for name, answer in self.status(timeout=timeout).items():
             group = answer["groups"]["1"] if answer else None
             if group and group["role"] == "leader" and (best is None or group["term"] > best[0]):
                 best = (group["term"], name)

@@ -18,6 +18,8 @@ from aegis_replication.errors import (
     AegisError,
     DeadlineExceeded,
     InvalidArgument,
+    InvalidCommand,
+    NotAnInteger,
     NotLeader,
     OutcomeUnknown,
     Overloaded,
@@ -25,6 +27,7 @@ from aegis_replication.errors import (
 )
 from aegis_replication.ids import DATA_GROUP, NodeId, Term
 from aegis_replication.node import Node
+from aegis_replication.state_machine import compat
 from aegis_replication.state_machine.commands import (
     NO_SESSION,
     Command,
@@ -141,10 +144,12 @@ class RaftNode:
         """Replicate a command and apply it; what the machine returned, once a majority has it on disk.
 
         `command` is a @command method with its arguments, such as `propose(Inventory.reserve, "sku", 3)`; or a value
-        that the machine takes, such as state_machine.commands.Put. Raises NotLeader, naming the leader, on every other
-        node; CommandFailed when the machine raised; OutcomeUnknown when leadership or time was lost meanwhile. It is
-        proposed once: nothing is retried here.
+        that the machine takes, such as state_machine.commands.Put (or state_machine.compat.Command). Raises NotLeader,
+        naming the leader, on every other node; CommandFailed when the machine raised; OutcomeUnknown when leadership or
+        time was lost meanwhile. It is proposed once: nothing is retried here.
         """
+        if isinstance(command, compat.Command):
+            return await self._propose_compat(command, timeout)
         asked, decode = _asked(command, args, kwargs, COMMAND_KIND)
         try:
             body = encode_command(NO_SESSION, 0, 0, asked)
@@ -159,6 +164,14 @@ class RaftNode:
         """
         asked, decode = _asked(query, args, kwargs, QUERY_KIND)
         return decode(await self._call(wire.QUERY, encode_query(asked), describe(asked), seconds_of(timeout)))
+
+    async def _propose_compat(self, command: compat.Command, timeout: float) -> compat.CommandResult:
+        """The crate's form: what the machine refuses is a result, what the cluster refuses still raises."""
+        ask = self.propose if command.is_write else self.read
+        try:
+            return compat.CommandResult.of(command, await ask(command.native(), timeout=timeout))
+        except (NotAnInteger, InvalidCommand) as error:
+            return compat.CommandResult.of(command, error)
 
     async def _call(self, kind: int, body: bytes, what: str, seconds: float) -> bytes:
         connection = self._connection

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 MARK = "aegis"
+TIMEOUT_SECONDS = 60.0  # of clients: a test says "hung", it doesn't measure a busy machine
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -18,7 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _options(request: pytest.FixtureRequest) -> tuple[tuple[Any, ...], dict[str, Any]]:
     mark = request.node.get_closest_marker(MARK)
-    return (mark.args, mark.kwargs) if mark is not None else ((), {})
+    args, options = (mark.args, mark.kwargs) if mark is not None else ((), {})
+    return args, {"timeout": TIMEOUT_SECONDS, **options}
 
 
 if find_spec("pytest_asyncio") is not None:

@@ -29,6 +29,7 @@ class FakeCluster:
         self.stamp_ms = 1
         self.nodes = {name: FakeNode(self, name) for name in names or ("a", "b", "c")}
         self.leader: str | None = next(iter(self.nodes))
+        self.term = 1
         self.requests: list[tuple[str, Request]] = []  # node, and what it got; without questions for the status
         self.asked: list[str] = []  # who was asked for the status
         # Called for each command and query at the leader. ... goes on; anything else is the answer instead.
@@ -56,8 +57,9 @@ class FakeCluster:
         """The same without those that open a session."""
         return [command for command in self.commands() if command[1]]
 
-    def lead(self, name: str | None) -> None:
+    def lead(self, name: str | None, *, term: int | None = None) -> None:
         self.leader = name
+        self.term = self.term + 1 if term is None else term
 
     def apply(self, request: Request) -> Answer:
         if request.kind == wire.QUERY:
@@ -83,6 +85,7 @@ class FakeNode:
         self.is_deaf = False  # takes everything, answers nothing
         self.hides_leader = False
         self.names: str | None = None  # whom it takes for the leader when there is none
+        self.claims: int | None = None  # the term that it says it leads, whoever does
 
     def drop(self, reason: str = "connection reset") -> None:
         """End all connections."""
@@ -114,11 +117,16 @@ class FakeNode:
             connection.answer(request, answer)
 
     def status(self) -> dict[str, Any]:
-        leader = None if self.hides_leader else self.cluster.leader
+        cluster = self.cluster
+        leader = None if self.hides_leader else cluster.leader
+        role = "leader" if cluster.leader == self.name else "follower"
+        group = {"role": role, "leader": leader, "term": cluster.term}
+        if self.claims is not None:
+            group = {"role": "leader", "leader": self.name, "term": self.claims}
         return {
             "node": self.name,
-            "addresses": {name: name for name in self.cluster.nodes if name != self.name},
-            "groups": {"1": {"role": "leader" if self.cluster.leader == self.name else "follower", "leader": leader}},
+            "addresses": {name: name for name in cluster.nodes if name != self.name},
+            "groups": {"1": group},
         }
 
 

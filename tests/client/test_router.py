@@ -365,14 +365,14 @@ def test_a_read_without_any_answer_exceeds_its_deadline() -> None:
 
 
 def test_a_node_that_stays_silent_is_given_up_for_another() -> None:
-    """A stopped process keeps its connections open: only its silence tells."""
+    """A stopped process keeps its connections open: only its silence tells, if no other node tells of a later term."""
 
     async def story() -> None:
         cluster = FakeCluster()
         db = cluster.client()
         await db.increment("n")
         cluster.nodes["a"].is_deaf = True
-        cluster.lead("b")
+        cluster.lead("b", term=cluster.term)
         began = asyncio.get_running_loop().time()
 
         total = await db.increment("n")
@@ -487,3 +487,15 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
             await db.put("k", "v", timeout=timeout)
 
     run(story())
+
+
+def test_a_client_that_is_taken_to_another_loop_is_refused_there() -> None:
+    cluster = FakeCluster()
+    db = cluster.client()
+
+    async def put() -> int:
+        return await db.put("k", "v")
+
+    assert run(put()) == 1
+    with pytest.raises(InvalidArgument, match="another event loop"):
+        run(put())

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis_replication.simulation.checkers.linearizability import FOREVER, UNKNOWN, Operation, check, check_key, step
+from aegis_replication.simulation.checkers.linearizability import (
+    FOREVER,
+    UNKNOWN,
+    Operation,
+    Undecided,
+    check,
+    check_key,
+    step,
+)
 
 
 def operation(
@@ -133,6 +141,22 @@ def test_many_unanswered_writes_do_not_hide_an_anomaly_nor_take_for_ever() -> No
 
     assert check(unanswered + answered[:1]) is None
     assert check(unanswered + answered) is not None
+
+
+def test_many_equal_increments_without_answers_can_be_told_apart_from_one_too_many() -> None:
+    unanswered = [operation(f"u{number}", ("increment", 1), number) for number in range(40)]
+    reads = [operation("1", ("get",), 100 + 2 * at, 101 + 2 * at, b"%d" % at) for at in range(1, 42)]
+
+    assert check(unanswered + reads[:40]) is None
+    assert check(unanswered + reads) is not None
+
+
+def test_a_history_with_too_many_orders_is_undecided() -> None:
+    unanswered = [operation(f"u{number}", ("increment", 2**number), number) for number in range(20)]
+    answered = [operation("1", ("get",), 100, 101, b"nobody can add up to this")]
+
+    with pytest.raises(Undecided, match="configurations"):
+        check(unanswered + answered)
 
 
 ACTIONS = st.one_of(

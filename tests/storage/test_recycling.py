@@ -8,6 +8,7 @@ from aegis_replication.log import EntryId, HardState, LogWrite
 from aegis_replication.storage import records
 from aegis_replication.storage.live import LiveRecords
 from aegis_replication.storage.recycling import Recycler
+from aegis_replication.storage.segments import FILL_STEP_BYTES
 
 MIB = 1024 * 1024
 
@@ -198,3 +199,20 @@ def test_the_account_of_needed_bytes_adds_up(lab: Lab) -> None:
 
 def needed_bytes(live: LiveRecords) -> int:
     return sum(of.hard_place[1] + of.base_place[1] + sum(of.sizes) for of in live.groups.values())
+
+
+def test_the_next_segment_is_filled_a_little_ahead_of_the_writer_not_all_at_once() -> None:
+    lab = Lab(segment_bytes=4 * FILL_STEP_BYTES)
+    lab.start()
+    wal = lab.storage._wal
+    filled = []
+
+    for first in range(1, 460, 10):
+        lab.write(lab.append(first, first + 10, size=2_000))
+        lab.maintain()
+        filled.append((wal.used_bytes, wal.segments.filled_bytes, len(wal.ready)))
+
+    early = [size for used, size, _ in filled if used < FILL_STEP_BYTES // 2]
+    assert early
+    assert max(early) <= 2 * FILL_STEP_BYTES
+    assert filled[-1][2] == 1, f"no segment is ready when the current one is nearly full: {filled[-1]}"

@@ -1,16 +1,19 @@
-"""How fast is it here? The load generator's flags and figures."""
+"""How fast is it here, and how soon does it go on without its leader? Flags and figures."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from aegis_replication.bench.failover import FailoverBench, run_failover
 from aegis_replication.bench.kv import KvBench, run_kv
 from aegis_replication.cli import endings
+from aegis_replication.cli.loops import run
 from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_record, say
 
-app = App(name="bench", help="Measure durable writes and linearizable reads.")
+app = App(name="bench", help="Measure durable writes, linearizable reads, and failover.")
 
 _COLUMNS = (
     "operations",
@@ -118,4 +121,52 @@ def kv(
     if figures["errors"]:
         say(f"aegis: {figures['errors']} requests failed, the first with: {figures['first_error']}")
         return endings.ERROR
+    return endings.OK
+
+
+@app.command(
+    help_epilogue=examples(
+        "aegis bench failover --local 3 --rounds 30 --how kill",
+        "aegis bench failover --how blackhole -o json",
+    )
+)
+def failover(
+    *,
+    local: int = 3,
+    rounds: int = 30,
+    how: Literal["kill", "stop", "blackhole"] = "kill",
+    clients: int = 4,
+    seed: int = 0,
+    loop: Literal["auto", "uvloop", "asyncio"] = "auto",
+    data: Path | None = None,
+    format: Format = FORMAT,
+) -> int:
+    """Take the leader away under a steady stream of writes, and measure the time to the next acknowledged one.
+
+    Election timeouts are 150 to 300 ms. What counts is the first write that began after the fault, as a client of the
+    library sees it. After each round the node comes back, and the next begins when all are level.
+
+    Parameters
+    ----------
+    local
+        How many nodes to start on this machine.
+    rounds
+        How often.
+    how
+        kill: SIGKILL. stop: SIGSTOP, so its connections stay open. blackhole: its links to the other nodes carry
+        nothing any more, and it still serves its clients until it notices.
+    clients
+        Connections that write.
+    seed
+        Draws the moments.
+    loop
+        The nodes' event loop.
+    data
+        Where the nodes' directories are made, and removed again; else the system's directory for such things.
+    """
+    bench = FailoverBench(local=local, rounds=rounds, how=how, clients=clients, seed=seed, loop=loop)
+    with tempfile.TemporaryDirectory(prefix="aegis-bench-", dir=data, ignore_cleanup_errors=True) as directory:
+        figures = run(run_failover(bench, Path(directory), say), "auto")
+    columns = [name for name in figures if name != "runs"] if format.output == "table" else []
+    print_record(figures, format.output, columns=columns)
     return endings.OK

@@ -39,6 +39,7 @@ _COMMANDS = {
     "export": ("transfer:export_app", "Write keys and values to a .jsonl file."),
     "status": ("status:app", "Who leads, who lags, how fast the disks are."),
     "bench": ("bench:app", "Measure durable writes and linearizable reads."),
+    "verify": ("verify:app", "Judge real nodes under real faults, or a recorded history."),
     "simulate": ("simulate:app", "Run the replicas on simulated time, network and disks, with faults."),
     "replay": ("simulate:replay_app", "Run a recorded simulation again."),
     "snapshot": ("snapshot:app", "Look into the snapshots of a stopped node."),

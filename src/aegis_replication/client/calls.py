@@ -1,4 +1,4 @@
-"""What is a call while it waits, and which error does a refusal become?"""
+"""What is a call while it waits, and which error does a refusal, or no answer at all, become?"""
 
 import asyncio
 from collections.abc import Callable
@@ -13,9 +13,12 @@ from aegis_replication.client.session import Session
 from aegis_replication.errors import (
     AegisError,
     CommandFailed,
+    DeadlineExceeded,
     InvalidCommand,
     NotAnInteger,
+    OutcomeUnknown,
     ProtocolError,
+    Unavailable,
 )
 
 
@@ -56,6 +59,9 @@ def describe(asked: Any) -> str:
     return words
 
 
+CHANGING = (wire.COMMAND, wire.ADMIN)
+"""Requests of which a missing answer leaves open whether they had an effect."""
+
 # What had no effect, or one that the session makes safe to ask for again.
 _AGAIN = frozenset((wire.NOT_LEADER, wire.OVERLOADED, wire.SESSION_EXPIRED, wire.DROPPED, wire.UNKNOWN, wire.REFUSED))
 
@@ -82,3 +88,20 @@ def final_error(status: int, body: bytes) -> AegisError | None:
         return make(detail) if make is not None else ProtocolError(f"reply status {status} is unknown: {detail!r}")
     except (msgspec.MsgspecError, LookupError, TypeError) as error:
         return ProtocolError(f"malformed reply of status {status}: {error}")
+
+
+def unanswered(call: Call, why: str, trouble: str) -> AegisError:
+    """The error that ends a call without an answer: is it known that it had no effect?"""
+    if call.kind in CHANGING and (call.is_unsure or call.link is not None):
+        return OutcomeUnknown(call.what, why)
+    if call.link is not None:
+        return DeadlineExceeded(f"{call.what}: {call.link.address} gave no answer: {why}")
+    return Unavailable(f"{call.what}: {why}; {trouble}")
+
+
+def reply_text(body: bytes) -> str:
+    """What a refusal says, for people."""
+    try:
+        return str(msgspec.msgpack.decode(body))
+    except msgspec.MsgspecError:
+        return "a malformed reply"

@@ -8,12 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from aegis_replication import wire
-from aegis_replication.client.calls import Call, final_error
+from aegis_replication.client.calls import CHANGING, Call, final_error, reply_text, unanswered
+from aegis_replication.client.doubt import Doubt
 from aegis_replication.client.endpoints import ENDPOINTS_MAX
 from aegis_replication.client.links import Dialer, Link, Links, look_at
 from aegis_replication.errors import (
     AegisError,
     DeadlineExceeded,
+    InvalidArgument,
     LimitExceeded,
     OutcomeUnknown,
     Overloaded,
@@ -27,6 +29,7 @@ CALLS_MAX: Final = 100_000
 """So many calls may wait in one client; the next is refused with Overloaded."""
 
 ASK_SECONDS: Final = 1.0  # for a node to say who leads
+SILENT_FIRST_SECONDS: Final = 0.05  # for the others to say who leads, when the first has answered that it doesn't know
 SILENT_SECONDS: Final = 1.0  # without a sign from a node that owes an answer: ask it for one ...
 LOST_SECONDS: Final = 2.0  # ... and take it for lost when that doesn't come either
 WATCH_SECONDS: Final = 0.5  # how often both are looked at while calls wait
@@ -34,7 +37,6 @@ HOPS_MAX: Final = 3  # from hint to hint before everybody is asked
 PAUSE_FIRST_SECONDS: Final = 0.02
 PAUSE_MAX_SECONDS: Final = 0.25
 
-_CHANGING: Final = (wire.COMMAND, wire.ADMIN)  # an answer that doesn't come leaves open whether it had an effect
 _LIFE_SIGN: Final = 0  # the request number of a question nobody waits for
 _HOPELESS = (Refused, ProtocolError)
 
@@ -69,6 +71,15 @@ class Router:
         self._misses = 0  # pauses made since the last answer
         self._trouble = "nobody was asked yet"
         self._links = Links(dialer, self._on_replies, self._on_lost)
+        self._doubt = Doubt(
+            ask=self._ask,
+            get=self._links.get,
+            waits=self._waits,
+            move=self._move,
+            endpoints=self.endpoints,
+            group=group,
+            random=self._random,
+        )
         self._routing: asyncio.Task[None] | None = None
         self._pausing: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -80,20 +91,28 @@ class Router:
 
     def begin(self, kind: int, asked: Any, body: bytes, timeout: float) -> Call:
         """A call that will end within `timeout` seconds; `send` it. Raises Overloaded or Unavailable at once."""
+        running = asyncio.get_running_loop()
         if not self._is_started:
-            self.loop = asyncio.get_running_loop()
+            self.loop = running
             self._is_started = True
+        elif self.loop is not running:
+            raise InvalidArgument("this client was used on another event loop before: make one for each loop")
         if self._is_closed:
             raise Unavailable("this client is closed: make a new one")
         if len(self._calls) >= CALLS_MAX:
             raise Overloaded(f"{CALLS_MAX:,} calls wait in this client already: send again later")
         loop = self.loop
-        call = Call(kind, asked, body, loop.time() + timeout, loop.create_future())
+        now = loop.time()
+        call = Call(kind, asked, body, now + timeout, loop.create_future())
         call.number = number = self._next_number
         self._next_number = number + 1
+        if not self._calls:
+            self._doubt.on_busy(now)
         self._calls[number] = call
         if self._timer is None or call.deadline < self._timer_due:
-            self._arm(min(call.deadline, loop.time() + WATCH_SECONDS))
+            self._arm(min(call.deadline, now + WATCH_SECONDS))
+        if not self._doubt.is_watching:
+            self._doubt.watch(self._check_leader, now + self._doubt.patience.seconds)
         return call
 
     def send(self, call: Call) -> None:
@@ -122,8 +141,9 @@ class Router:
         if self._routing is not None:
             self._routing.cancel()
             await asyncio.gather(self._routing, return_exceptions=True)
+        await self._doubt.close()
         for call in [*self._calls.values()]:
-            self._give_up(call, "the client was closed")
+            self.fail(call, unanswered(call, "the client was closed", self._trouble))
         await self._links.close()
 
     # --- one call ---
@@ -133,6 +153,9 @@ class Router:
             self.end(call)
             return
         call.link = link
+        patience = self._doubt.patience
+        if not patience.sampled and link is self._leader:
+            patience.begin(call.number, self.loop.time())
         try:
             link.connection.send(wire.encode_request(call.kind, self._group, call.number, call.body))
         except LimitExceeded as error:
@@ -150,23 +173,17 @@ class Router:
         if not call.future.done():
             call.future.set_exception(error)
 
-    def _give_up(self, call: Call, why: str) -> None:
-        """End a call without an answer: is it known that it had no effect?"""
-        if call.kind in _CHANGING and (call.is_unsure or call.link is not None):
-            self.fail(call, OutcomeUnknown(call.what, why))
-        elif call.link is not None:
-            self.fail(call, DeadlineExceeded(f"{call.what}: {call.link.address} gave no answer: {why}"))
-        else:
-            self.fail(call, Unavailable(f"{call.what}: {why}; {self._trouble}"))
-
     # --- what comes back ---
 
     def _on_replies(self, link: Link, packets: Sequence[bytes]) -> None:
         calls = self._calls
-        link.heard_at = self.loop.time()
+        link.heard_at = now = self.loop.time()
         link.asked_at = None
+        patience = self._doubt.patience
         for packet in packets:
             number, status, body = wire.decode_reply(packet)
+            if number == patience.sampled:
+                patience.end(now)
             call = calls.get(number)
             if call is None or call.link is not link:
                 continue  # ended already, or on its way elsewhere
@@ -196,10 +213,10 @@ class Router:
         elif status == wire.UNKNOWN:
             call.is_unsure = True
             self._parked.append(call)
-            self._trouble = f"{link.address}: {_text(body)}"
+            self._trouble = f"{link.address}: {reply_text(body)}"
             self._leader_lost(link)
         else:  # OVERLOADED, DROPPED, REFUSED: it had no effect, and may have one a moment later
-            self._trouble = f"{link.address}: {_text(body)}"
+            self._trouble = f"{link.address}: {reply_text(body)}"
             self._parked.append(call)
             self._start_pause()
 
@@ -228,16 +245,19 @@ class Router:
         self._links.forget(link)
         self._trouble = reason
         for call in [*self._calls.values()]:
-            if call.link is not link:
-                continue
-            if call.kind == wire.STATUS:
+            if call.link is link and call.kind == wire.STATUS:
                 self.fail(call, Unavailable(reason))
-                continue
-            call.link = None
-            if call.kind in _CHANGING:
-                call.is_unsure = True
-            self._parked.append(call)
+        self._park_all(link)
         self._leader_lost(link)
+
+    def _park_all(self, link: Link) -> None:
+        """What is on its way by `link` is to go another way; it may have arrived."""
+        for call in self._calls.values():
+            if call.link is link and call.kind != wire.STATUS:
+                call.link = None
+                if call.kind in CHANGING:
+                    call.is_unsure = True
+                self._parked.append(call)
 
     # --- who leads ---
 
@@ -274,8 +294,13 @@ class Router:
     async def _route(self) -> None:
         """Find who leads and hand over what waits; ends when nothing waits."""
         while self._parked:
-            link = await (self._follow_hint() if self._may_follow() else self._survey())
+            term = 0
+            if self._may_follow():
+                link = await self._follow_hint()
+            else:
+                link, term = await self._survey()
             if link is not None and self._links.has(link):
+                self._doubt.on_leader(term)
                 self._lead(link)
                 return
             if not self._may_follow():
@@ -296,6 +321,23 @@ class Router:
             self._trouble = str(error)
             return None
 
+    def _check_leader(self) -> None:
+        """Calls have waited for a while: is the leader silent, and does another lead by now?"""
+        due = self._doubt.check(self._leader, self._calls, self.loop.time())
+        if self._calls:
+            self._doubt.watch(self._check_leader, due)
+
+    def _waits(self, link: Link) -> bool:
+        """Does any call wait for an answer from there?"""
+        return any(call.link is link and call.kind != wire.STATUS for call in self._calls.values())
+
+    def _move(self, leader: Link, successor: Link) -> None:
+        """While `leader` was silent, another was elected."""
+        if self._leader is leader and self._links.has(successor):
+            self._trouble = f"{leader.address} was silent, and {successor.address} leads"
+            self._park_all(leader)
+            self._lead(successor)
+
     def _lead(self, link: Link) -> None:
         self._leader = link
         parked, self._parked = self._parked, []
@@ -303,19 +345,27 @@ class Router:
             if call.number in self._calls:
                 self._transmit(call, link)
 
-    async def _survey(self) -> Link | None:
-        """Ask every known node who leads; the link to the first one that says it does."""
+    async def _survey(self) -> tuple[Link | None, int]:
+        """Ask every known node who leads; the link to the first one that says it does, and its term.
+
+        Once one has answered, those that are silent are waited for only as long as the trouble lasts already.
+        """
         asking = {self.loop.create_task(self._ask_who_leads(address)) for address in self.endpoints}
-        errors: list[AegisError] = []
+        pending, errors, patience = asking, list[AegisError](), None
         try:
-            for answer in asyncio.as_completed(asking):
-                try:
-                    link = await answer
-                except (Unavailable, DeadlineExceeded, *_HOPELESS) as error:
-                    errors.append(error)
-                else:
+            while pending:
+                done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                for task in done:
+                    try:
+                        link, term = task.result()
+                    except (Unavailable, DeadlineExceeded, *_HOPELESS) as error:
+                        errors.append(error)
+                        continue
                     if link is not None:
-                        return link
+                        return link, term
+                    patience = min(ASK_SECONDS, SILENT_FIRST_SECONDS * 2 ** min(self._misses, 10))
         finally:
             for task in asking:
                 task.cancel()
@@ -325,7 +375,7 @@ class Router:
             parked, self._parked = self._parked, []
             for call in parked:
                 self.fail(call, errors[0])
-        return None
+        return None, 0
 
     async def _ask(self, address: str, timeout: float) -> tuple[Link, dict[str, Any]]:
         call = self.begin(wire.STATUS, f"status of {address}", b"", timeout)
@@ -339,17 +389,17 @@ class Router:
         self._learn(report)
         return link, report
 
-    async def _ask_who_leads(self, address: str) -> Link | None:
+    async def _ask_who_leads(self, address: str) -> tuple[Link | None, int]:
         link, report = await self._ask(address, ASK_SECONDS)
         group = report.get("groups", {}).get(str(self._group), {})
         if group.get("role") == "leader":
-            return link
+            return link, int(group.get("term", 0))
         leader = group.get("leader")
         self._trouble = f"{address} knows no leader" if leader is None else f"{address} says that {leader} leads"
         where = report.get("addresses", {}).get(leader)
         if where and where not in self.endpoints:
             self._hint = where
-        return None
+        return None, 0
 
     def _learn(self, report: dict[str, Any]) -> None:
         """Nodes that the cluster names are asked too from now on."""
@@ -371,13 +421,13 @@ class Router:
         now = self.loop.time()
         due = [call for call in self._calls.values() if call.deadline <= now]
         for call in due:
-            self._give_up(call, "its time is over")
+            self.fail(call, unanswered(call, "its time is over", self._trouble))
         if due:
             self.on_answered()
         if not self._calls:
             return
         leader = self._leader
-        if leader is not None and any(call.link is leader for call in self._calls.values()):
+        if leader is not None and self._waits(leader):
             self._watch(leader, now)
         if self._calls:
             self._arm(min(now + WATCH_SECONDS, *(call.deadline for call in self._calls.values())))
@@ -391,10 +441,3 @@ class Router:
         elif now - link.asked_at >= LOST_SECONDS:
             link.connection.close()
             self._on_lost(link, f"{link.address} gave no sign of life for {now - link.heard_at:.1f} s")
-
-
-def _text(body: bytes) -> str:
-    try:
-        return str(msgspec.msgpack.decode(body))
-    except msgspec.MsgspecError:
-        return "a malformed reply"

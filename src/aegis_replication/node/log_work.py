@@ -75,8 +75,11 @@ class LogWork:
 
     @property
     def mark_due(self) -> float:
-        """When `mark_when_quiet` has something to do, on the monotonic clock; infinity when it has not."""
-        return float("inf") if self._is_marked else self._last_write + self._quiet_seconds
+        """When `mark_when_quiet` has something to do, on the monotonic clock; infinity when it has not.
+
+        Not while a flush goes on aside, however long: whoever slept until then would wake again and again for nothing.
+        """
+        return float("inf") if self._is_marked or self._flushing else self._last_write + self._quiet_seconds
 
     def mark_when_quiet(self) -> None:
         """One mark record once nothing was written for a while: it covers the last batch. Raises DiskFailed."""

@@ -15,25 +15,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from aegis_replication.admin import AdminRequest
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.events import PeerLost
 from aegis_replication.engine.replica import ReplicaLimits
-from aegis_replication.errors import InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
+from aegis_replication.errors import CommandFailed, InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.simulation.checkers.model import KeyValueModel
+from aegis_replication.log import EntryId
 from aegis_replication.simulation.checkers.watch import Watch
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, SimulatedDisk
 from aegis_replication.simulation.host import Host, HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
 from aegis_replication.simulation.operator import Operator, Task
+from aegis_replication.simulation.subject import KeyValueSubject, Subject, UserSubject
 from aegis_replication.simulation.trace import Trace
 from aegis_replication.simulation.workload import Ask, Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
-from aegis_replication.state_machine.base import Machine
-from aegis_replication.state_machine.key_value import KeyValueMachine
-from aegis_replication.state_machine.sessions import IDLE_MS, SESSIONS_MAX, SessionMachine
+from aegis_replication.state_machine.sessions import IDLE_MS, SESSIONS_MAX
+from aegis_replication.state_machine.user import QUERY_KIND, StateMachine, call, decode_answer, method_of
 from aegis_replication.storage.base import Identity, Storage
 from aegis_replication.storage.directory import DirectoryStorage
 
@@ -63,7 +65,7 @@ class Cluster:
         segment_bytes: int = 64 * 1024,
         sessions_max: int = SESSIONS_MAX,
         idle_ms: int = IDLE_MS,
-        machine: Callable[[], Machine] | None = None,
+        machine: type[StateMachine] | Subject | None = None,
         limits: ReplicaLimits | None = None,
         priorities: Mapping[NodeId, int] | None = None,
     ) -> None:
@@ -79,12 +81,11 @@ class Cluster:
         self.journal = Journal()
         self._segment_bytes = segment_bytes
         config = config.replace(node_id=names[0], peers=names)
+        subject: Subject = UserSubject(machine) if isinstance(machine, type) else machine or KeyValueSubject()
         self.watch = Watch(
             groups,
-            (lambda group: machine())
-            if machine is not None
-            else (lambda group: SessionMachine(KeyValueMachine(), sessions_max=sessions_max, idle_ms=idle_ms)),
-            (lambda: None) if machine is not None else (lambda: KeyValueModel(sessions_max, idle_ms)),
+            lambda: subject.make_machine(sessions_max, idle_ms),
+            lambda: subject.make_model(sessions_max, idle_ms),
         )
         self._config, self._groups, self._speed = config, tuple(groups), speed
         self._flush_aside, self._limits = flush_aside, limits
@@ -362,6 +363,17 @@ class Cluster:
         name = ask.text_key(key)
         return bool(self.ask(Ask(GROUP, ask.Delete(name), ((name, ("delete",)),))))
 
+    def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a command or query of your own machine: `cluster.call(Inventory.reserve, "teapot", 1)`.
+
+        Raises CommandFailed if the method does.
+        """
+        is_query = method_of(method).kind == QUERY_KIND
+        result = self.ask(Ask(GROUP, call(method, *arguments), (), is_query=is_query))
+        if isinstance(result, tuple):
+            raise CommandFailed(*self._door.last_failure)
+        return decode_answer(method, msgspec.msgpack.encode(result))
+
     def ask(self, asked: Ask, *, within_ms: float = 10_000.0) -> Any:
         """Send any request and let time pass until it is answered; the machine's answer as plain values."""
         number = self._door.ask(asked, timeout_ms=within_ms)
@@ -378,14 +390,28 @@ class Cluster:
 
     # --- when all is well again ---
 
+    def _is_level(self) -> bool:
+        for group in self.watch.groups:
+            replicas = [self.hosts[name].replica(group) for name in self._members(group)]
+            if not replicas or len({(replica.applied, replica.raft.log.last) for replica in replicas}) > 1:
+                return False
+            if replicas[0].applied != replicas[0].raft.log.last_index:
+                return False
+        return True
+
     def recover(self, *, within_ms: float = 10_000.0) -> None:
         """Heal the network, start every node, and wait until each group has one leader and all replicas caught up.
 
         Raises InvariantBroken("liveness") when that takes longer.
         """
         self.revive()
+        goals: dict[GroupId, EntryId] = {}
         try:
-            self.wait_until(self._is_level, "leader and level replicas", within_ms=within_ms)
+            self.wait_until(
+                lambda: all(self._has_caught_up(group, goals) for group in self.watch.groups),
+                "leader and replicas that have caught up",
+                within_ms=within_ms,
+            )
         except Unavailable:
             raise InvariantBroken("liveness", self._standing(within_ms)) from None
 
@@ -401,21 +427,31 @@ class Cluster:
             elif host.state != "up":
                 self.start(name)
 
-    def _is_level(self) -> bool:
-        return all(self._is_group_level(group) for group in self.watch.groups)
+    def _has_caught_up(self, group: GroupId, goals: dict[GroupId, EntryId]) -> bool:
+        """Does every replica show what was the leader's last entry when it was first seen to lead?
 
-    def _is_group_level(self, group: GroupId) -> bool:
+        Clients may go on asking meanwhile, so there need never be a moment at which nothing is on its way.
+        """
         if not all(host.is_up or host.is_retired for host in self.hosts.values()):
             return False
-        leaders = [host.replica(group) for host in self._running() if host.replica(group).raft.is_leader]
-        if len(leaders) != 1:
+        leading = [raft for host in self._running() if (raft := host.replica(group).raft).is_leader]
+        if len(leading) != 1:
             return False
-        log, members = leaders[0].raft.log, leaders[0].raft.configuration
+        log, members = leading[0].log, leading[0].configuration
         if members.is_joint or members.promotions:
             return False
         replicas = [self.hosts[name].replica(group) for name in members.members]
-        is_own_term = log.committed == log.last_index and log.last.term == leaders[0].raft.term
-        return is_own_term and all(replica.applied == log.last_index for replica in replicas)
+        goal = goals.get(group)
+        if goal is None or log.term_at(goal.index) not in (goal.term, None):
+            goals[group] = log.last
+            return False
+        return log.committed >= goal.index and all(replica.applied >= goal.index for replica in replicas)
+
+    def _members(self, group: GroupId) -> list[NodeId]:
+        """The members by the configuration of whoever has committed most."""
+        rafts = [host.replica(group).raft for host in self._running()]
+        newest = max(rafts, key=lambda raft: raft.log.committed)
+        return [name for name in sorted(newest.configuration.members) if self.hosts[name].is_up]
 
     def _running(self) -> list[Host]:
         return [host for host in self.hosts.values() if host.is_up]
@@ -435,5 +471,9 @@ class Cluster:
         return "\n  ".join(lines)
 
     def check(self) -> None:
-        """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`."""
+        """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`.
+
+        Clients must have stopped asking.
+        """
+        self.wait_until(self._is_level, "moment at which all replicas stand at the same entry")
         self.watch.on_end(self._running(), self.journal)

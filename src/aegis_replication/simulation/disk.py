@@ -78,6 +78,7 @@ class SimulatedDisk:
         "failing",
         "faults",
         "full",
+        "is_awaited",
         "random",
         "speed",
         "spent_ms",
@@ -91,6 +92,7 @@ class SimulatedDisk:
         "_names",
         "_next_handle",
         "_pending",
+        "_promised",
     )
 
     def __init__(self, random: Random, faults: Counter[str] | None = None, speed: DiskSpeed | None = None) -> None:
@@ -103,6 +105,9 @@ class SimulatedDisk:
         # The next flush answers EIO; no space is left for a file to grow.
         self.failing = False
         self.full = False
+        # A process stands still until the flush is over: should the power fail before `end_wait`, it never was.
+        self.is_awaited = False
+        self._promised: list[tuple[_Inode, str, int, int]] = []
         # Time that flushes took since the host last looked, in ms.
         self.spent_ms = 0.0
         # Where the last durable bytes went, newest last.
@@ -188,13 +193,8 @@ class SimulatedDisk:
         if not dsync:
             return
         self._flush(inode, path)
-        if len(inode.unsynced) == 1 and not inode.lost:
-            inode.unsynced.clear()
-            inode.settled += 1
-        else:
-            inode.unsynced[-1] = (offset, len(data), self.calls)
-        inode.durable_bytes = max(inode.durable_bytes, after)
-        self.durable_writes.append(DurableWrite(path, offset, len(data), self.calls, self.calls))
+        position = inode.settled + len(inode.unsynced)
+        self._promise(inode, path, position - 1, position)
 
     def sync(self, handle: int) -> None:
         self.end_sync(self.begin_sync(handle))
@@ -209,15 +209,31 @@ class SimulatedDisk:
         inode, path, _, _ = self._open_file(begun[0])
         self._count()
         self._flush(inode, path)
-        covered = max(0, begun[1] - inode.settled)
-        writes, inode.unsynced = inode.unsynced[:covered], inode.unsynced[covered:]
-        inode.settled += len(writes)
-        ranges = [(offset, old if isinstance(old, int) else len(old), call) for offset, old, call in writes]
-        if inode.lost:  # what was written again since then is durable now
-            inode.lost.extend(ranges)
-        for offset, length, call in ranges:
-            inode.durable_bytes = max(inode.durable_bytes, offset + length)
-            self.durable_writes.append(DurableWrite(path, offset, length, call, self.calls))
+        self._promise(inode, path, 0, begun[1])
+
+    def _promise(self, inode: _Inode, path: str, first: int, after: int) -> None:
+        """Writes [first, after) of a file are durable: now, or while somebody waits for the flush, when that is over."""
+        self._promised.append((inode, path, first, after))
+        if not self.is_awaited:
+            self.end_wait()
+
+    def end_wait(self) -> None:
+        """The flush that was waited for is over: what it covers is durable."""
+        self.is_awaited = False
+        promised, self._promised = self._promised, []
+        for inode, path, first, after in promised:
+            writes = inode.unsynced
+            for at in range(max(0, first - inode.settled), max(0, after - inode.settled)):
+                offset, old, call = writes[at]
+                length = old if isinstance(old, int) else len(old)
+                writes[at] = (offset, length, call)
+                inode.durable_bytes = max(inode.durable_bytes, offset + length)
+                self.durable_writes.append(DurableWrite(path, offset, length, call, self.calls))
+            if inode.lost:
+                continue  # what was written again since then is durable now: this must stay known
+            gone = next((at for at, write in enumerate(writes) if not isinstance(write[1], int)), len(writes))
+            del writes[:gone]
+            inode.settled += gone
 
     def forget_cached(self, handle: int) -> None:
         inode, _, _, _ = self._open_file(handle)
@@ -297,6 +313,8 @@ class SimulatedDisk:
 
     def _stop(self) -> None:
         self._dead, self.cut_at, self.failing, self.full = False, 0, False, False
+        self._promised.clear()
+        self.is_awaited = False
         self._handles.clear()
         self._locks.clear()
         self.spent_ms = 0.0
@@ -428,6 +446,8 @@ class SimulatedDisk:
     def _count(self) -> None:
         """One more call that changes something: does the power fail in it?"""
         self._alive()
+        if self._promised:
+            self.end_wait()
         self.calls += 1
         if self.calls == self.cut_at:
             self._dead = True

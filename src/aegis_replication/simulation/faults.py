@@ -67,9 +67,9 @@ def draw_plan(random: Random) -> Plan:
         groups=random.choice((1, 1, 2)),
         skew=random.choice((0.0, 0.95)),
         clients=clients,
-        client_depth=random.choice((1, 2, 4)),
-        pause_ms=random.choice((10.0, 30.0, 60.0)),
-        duration_ms=random.uniform(4000.0, 8000.0),
+        client_depth=random.choice((1, 2, 3)),
+        pause_ms=random.choice((15.0, 30.0, 60.0)),
+        duration_ms=random.uniform(3500.0, 7000.0),
         gap_ms=random.choice((80.0, 150.0, 400.0)),
         kinds=tuple(kind for kind in KINDS if random.random() < 0.6) or KINDS,
         flush_aside=random.random() < 0.5,
@@ -108,13 +108,14 @@ def with_churn(plan: Plan, random: Random) -> Plan:
 class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
-    __slots__ = ("churn", "cluster", "damaged", "plan", "random", "_awaited", "_dismissed")
+    __slots__ = ("churn", "cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms")
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         self.cluster = cluster
         self.plan = plan
         self.random: Random = cluster.clock.random("nemesis")
         self.churn = Churn(cluster, cluster.clock.random("churn"))
+        self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
         self._awaited: set[NodeId] = set()  # down, their start is planned
@@ -184,16 +185,23 @@ class Nemesis:
 
     def _some_ms(self) -> float:
         """How long a fault lasts: mostly around an election timeout, now and then much longer."""
-        return (
-            self.plan.config().election_timeout_max_ms * self.random.choice((0.3, 1.0, 3.0, 8.0)) * self.random.random()
-        )
+        return self._timeout_ms * self.random.choice((0.3, 1.0, 3.0, 8.0)) * self.random.random()
 
     # --- processes ---
 
     def _crash(self) -> None:
         if host := self._victim():
-            self._count("crash")
-            self.cluster.crash(host.node, losing=self.random.choice(("some", "some", "unsynced")))
+            self._cut_when_writing(host, host.life, self.random.choice((0, 1, 1, 1, 2, 3)), 400)
+
+    def _cut_when_writing(self, host: Host, life: int, least: int, patience: int) -> None:
+        """The power fails while at least so many writes are on their way to the disk, or when that takes too long."""
+        if host.life != life or not host.is_up:
+            return
+        if host.writes_in_flight < least and patience:
+            self._later(0.5 * self.random.random(), self._cut_when_writing, host, life, least, patience - 1)
+            return
+        self._count("crash")
+        self.cluster.crash(host.node, losing=self.random.choice(("some", "some", "some", "unsynced")))
 
     def _kill(self) -> None:
         if host := self._victim():
@@ -209,6 +217,20 @@ class Nemesis:
         """The power fails in one of the next changing calls to the files, whichever it is."""
         if host := self._victim():
             host.disk.cut_at = host.disk.calls + self.random.choice((1, 2, 3, 5, 8, 20))
+
+    def _crash_loop(self) -> None:
+        """A node that comes up and loses its power again and again, at work each time."""
+        if host := self._victim():
+            self._loop(host.node, self.random.randint(2, 6))
+
+    def _loop(self, name: NodeId, left: int) -> None:
+        host = self.cluster.hosts[name]
+        if host.state == "down":
+            self.cluster.start(name)
+        if left and host.is_up:
+            self._count("crash_loop")
+            self._cut_when_writing(host, host.life, self.random.randint(0, 2), self.random.choice((5, 50, 200)))
+            self._later(50.0 * self.random.random(), self._loop, name, left - 1)
 
     def _restart(self) -> None:
         if host := self._victim():
@@ -244,7 +266,10 @@ class Nemesis:
             self.cluster.isolate(host.node)
             for client in self._clients():
                 client.press(host.node, self.random.randint(1, 12))
-            self._later(self.plan.config().election_timeout_max_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
+            if self.random.random() < 0.8:  # so that it is still writing when it is told that its tail is in vain
+                host.disk.speed = DiskSpeed(10.0 + 50.0 * self.random.random())
+                self._later(10.0 * self._timeout_ms, self._quick_disk, host)
+            self._later(self._timeout_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
 
     def _mend_all(self) -> None:
         self.cluster.network.heal()
@@ -341,6 +366,28 @@ class Nemesis:
     def _quick_disk(self, host: Host) -> None:
         host.disk.speed = DiskSpeed(self.plan.flush_ms)
 
+    def _crash_while_flushing(self) -> None:
+        """A flush takes so long that several writes gather behind it; then the power goes, and then again."""
+        following = [
+            host for host in self._up() if not any(each.raft.is_leader for each in host.engine.replicas.values())
+        ]
+        if following:
+            host = self.random.choice(following)
+            host.disk.speed = DiskSpeed(60.0 + 140.0 * self.random.random())
+            delay_ms = 300.0 * self.random.random()
+            self._later(delay_ms, self._cut_short, host, host.life, self.random.choice((1, 2, 4, 6)), 200)
+
+    def _cut_short(self, host: Host, life: int, least: int, patience: int) -> None:
+        if host.life != life or not host.is_up:
+            self._quick_disk(host)
+        elif host.writes_in_flight < least and patience:
+            self._later(1.0, self._cut_short, host, life, least, patience - 1)
+        else:
+            self._quick_disk(host)
+            self._count("crash_while_flushing")
+            self.cluster.crash(host.node, losing="some")
+            self._loop(host.node, self.random.randint(1, 5))
+
     def _failing_disk(self) -> None:
         if host := self._victim():
             host.disk.failing = True
@@ -400,6 +447,7 @@ _STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
     "kill": Nemesis._kill,
     "crash_all": Nemesis._crash_all,
     "crash_in_call": Nemesis._crash_in_call,
+    "crash_loop": Nemesis._crash_loop,
     "restart": Nemesis._restart,
     "pause": Nemesis._pause,
     "partition": Nemesis._partition,
@@ -412,6 +460,7 @@ _STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
     "storm": Nemesis._storm,
     "stranger": Nemesis._stranger,
     "slow_disk": Nemesis._slow_disk,
+    "crash_while_flushing": Nemesis._crash_while_flushing,
     "failing_disk": Nemesis._failing_disk,
     "full_disk": Nemesis._full_disk,
     "damage": Nemesis._damage,
@@ -437,6 +486,8 @@ COUNTED: Final = (
     "crash",
     "crash_all",
     "crash_in_call",
+    "crash_loop",
+    "crash_while_flushing",
     "kill",
     "restart",
     "pause",

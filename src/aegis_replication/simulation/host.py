@@ -175,6 +175,13 @@ class Host:
         return self.engine.replicas[group]
 
     @property
+    def writes_in_flight(self) -> int:
+        """How many writes of this process are on their way to the disk."""
+        if self.state != "up":
+            return 0
+        return len(self._flushing) + len(self._flush_queue) + self.disk.is_awaited
+
+    @property
     def config(self) -> RaftConfig:
         return self.settings.config.replace(node_id=self.node, peers=self.settings.config.voters)
 
@@ -408,6 +415,7 @@ class Host:
             if not self._flushing:
                 self._flush_aside()
             return True
+        self.disk.is_awaited = True
         self.storage.write(writes, durable=True)
         self._block(self._flushed_inline, writes)
         return False
@@ -427,6 +435,7 @@ class Host:
         self._guard(then, *arguments)
 
     def _flushed_inline(self, writes: list[LogWrite]) -> None:
+        self.disk.end_wait()
         self._persisted(writes)
         self._carry_out()
         if self._inbox:

@@ -3,9 +3,10 @@
 The functions here print nothing: a command line hands in `on_report` and shows progress as it likes.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -21,7 +22,7 @@ from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import DiskSpeed
 from aegis_replication.simulation.faults import COUNTED, Nemesis, Plan, draw_plan, with_churn
-from aegis_replication.simulation.workload import KeyValueWorkload
+from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 
 RECOVERY_MS = 8_000.0
 """Virtual time after healing within which every group must have a leader and all its replicas must have caught up."""
@@ -29,6 +30,9 @@ RECOVERY_MS = 8_000.0
 SEEDS_PER_TASK = 4
 
 RECORDING_FORMAT = 1
+
+HASH_SEEDS = (1, 2)
+"""Under which a user's own machine is played."""
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -60,6 +64,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     undecided: int = 0  # histories with too many orders to try
     trace_digest: str = ""
     mutant: str | None = None
+    machine: str | None = None
 
     @property
     def is_good(self) -> bool:
@@ -71,10 +76,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(sorted((*self.violations, *self.not_live), key=lambda each: each.seed))
 
 
-def run(seed: int, *, mutant: str | None = None) -> Report:
-    """Play one seed to its end, or to the first broken promise. Equal seeds give equal reports."""
+def run(seed: int, *, mutant: str | None = None, machine: str | None = None) -> Report:
+    """Play one seed to its end, or to the first broken promise. Equal seeds give equal reports.
+
+    `mutant` names a known mistake that is built in meanwhile; `machine` a class of your own ("package.module:Class")
+    that is replicated instead of the key-value machine.
+    """
+    subject = find_subject(machine)
     with _mutated(mutant):
-        play = Play(seed)
+        play = Play(seed, subject)
         violation: Violation | None = None
         undecided = 0
         try:
@@ -83,7 +93,7 @@ def run(seed: int, *, mutant: str | None = None) -> Report:
             violation = play.violation(broken)
         except Undecided:
             undecided = 1
-    return play.report(violation, undecided, mutant)
+    return play.report(violation, undecided, mutant, machine)
 
 
 def _mutated(name: str | None) -> AbstractContextManager[None]:
@@ -95,7 +105,7 @@ class Play:
 
     __slots__ = ("cluster", "nemesis", "plan", "seed", "workload")
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, subject: Subject | None = None) -> None:
         self.seed = seed
         self.plan: Plan = with_churn(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/members"))
         plan = self.plan
@@ -112,8 +122,9 @@ class Play:
             idle_ms=plan.idle_ms,
             segment_bytes=plan.segment_bytes,
             priorities=plan.priorities,
+            machine=subject,
         )
-        self.workload = KeyValueWorkload(groups, key_count=4, skew=plan.skew)
+        self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew)
         self.nemesis = Nemesis(self.cluster, plan)
         for index in range(1, plan.clients + 1):
             self.cluster.add_client(
@@ -171,7 +182,7 @@ class Play:
         story = tuple(self.cluster.trace.story(last=60))
         return Violation(self.seed, broken.invariant, broken.detail, clock.steps, clock.now_ms, story)
 
-    def report(self, violation: Violation | None, undecided: int, mutant: str | None) -> Report:
+    def report(self, violation: Violation | None, undecided: int, mutant: str | None, machine: str | None) -> Report:
         """What this run came to."""
         cluster = self.cluster
         is_dead = violation is not None and violation.invariant == "liveness"
@@ -188,6 +199,7 @@ class Play:
             undecided=undecided,
             trace_digest=cluster.trace.digest,
             mutant=mutant,
+            machine=machine,
         )
 
 
@@ -198,6 +210,7 @@ def run_many(
     seeds: Iterable[int],
     *,
     mutant: str | None = None,
+    machine: str | None = None,
     workers: int = 2,
     stop_at_first: bool = False,
     on_report: Callable[[int, Report], None] | None = None,
@@ -205,35 +218,77 @@ def run_many(
     """Play many seeds in `workers` processes (1: in this one); the sum of their reports.
 
     `on_report` is called with each seed and its report, in the order in which they finish. With `stop_at_first` the
-    seeds behind the first broken promise are left out.
+    seeds behind the first broken promise are left out. With a `machine` of your own every seed is played a second time
+    in a process that hashes differently: whatever depends on that differs between your nodes.
     """
     wanted = list(seeds)
     if not wanted:
         raise InvalidArgument("no seeds to run: give at least one")
+    find_subject(machine)
     found: dict[int, Report] = {}
-    for seed, report in _reports(wanted, mutant, workers):
+    for seed, report in _reports(wanted, mutant, machine, workers, hash_seed=HASH_SEEDS[0] if machine else None):
         found[seed] = report
         if on_report is not None:
             on_report(seed, report)
         if stop_at_first and not report.is_good:
             break
+    if machine is not None and all(report.is_good for report in found.values()):
+        for seed, again in _reports(sorted(found), mutant, machine, workers, hash_seed=HASH_SEEDS[1]):
+            found[seed] = _compared(seed, found[seed], again)
+            if on_report is not None and not found[seed].is_good:
+                on_report(seed, found[seed])
     return combine(found)
 
 
-def _reports(seeds: list[int], mutant: str | None, workers: int) -> Iterator[tuple[int, Report]]:
-    if workers <= 1 or len(seeds) <= SEEDS_PER_TASK:
+def _compared(seed: int, first: Report, second: Report) -> Report:
+    """The first report, with a violation if the second run, with other hashes, did something else."""
+    if first.trace_digest == second.trace_digest:
+        return first
+    detail = (
+        f"PYTHONHASHSEED={HASH_SEEDS[0]} and {HASH_SEEDS[1]} give different runs: a result or the state of {first.machine} "
+        "depends on the order of a set or on hash(); use sorted()"
+    )
+    violation = Violation(
+        seed, "equal under every hash seed", detail, first.events, first.simulated_seconds * 1000.0, ()
+    )
+    return msgspec.structs.replace(first, violations=(violation,))
+
+
+def _reports(
+    seeds: list[int], mutant: str | None, machine: str | None, workers: int, *, hash_seed: int | None
+) -> Iterator[tuple[int, Report]]:
+    if hash_seed is None and (workers <= 1 or len(seeds) <= SEEDS_PER_TASK):
         for seed in seeds:
-            yield seed, run(seed, mutant=mutant)
+            yield seed, run(seed, mutant=mutant, machine=machine)
         return
-    with get_context("spawn").Pool(min(workers, len(seeds))) as pool:
-        tasks = [(seed, mutant) for seed in seeds]
+    with _hashing(hash_seed):
+        pool = get_context("spawn").Pool(max(1, min(workers, len(seeds))))
+    with pool:
+        tasks = [(seed, mutant, machine) for seed in seeds]
         for seed, packed in pool.imap_unordered(_run_packed, tasks, chunksize=SEEDS_PER_TASK):
             yield seed, msgspec.msgpack.decode(packed, type=Report)
 
 
-def _run_packed(task: tuple[int, str | None]) -> tuple[int, bytes]:
-    seed, mutant = task
-    return seed, msgspec.msgpack.encode(run(seed, mutant=mutant))
+@contextmanager
+def _hashing(hash_seed: int | None) -> Iterator[None]:
+    """Processes started in this block hash text and bytes as that seed says."""
+    if hash_seed is None:
+        yield
+        return
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = str(hash_seed)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONHASHSEED"]
+        else:
+            os.environ["PYTHONHASHSEED"] = before
+
+
+def _run_packed(task: tuple[int, str | None, str | None]) -> tuple[int, bytes]:
+    seed, mutant, machine = task
+    return seed, msgspec.msgpack.encode(run(seed, mutant=mutant, machine=machine))
 
 
 def combine(reports: dict[int, Report]) -> Report:
@@ -257,6 +312,7 @@ def combine(reports: dict[int, Report]) -> Report:
         undecided=sum(each.undecided for each in ordered),
         trace_digest=digest.hexdigest(),
         mutant=ordered[0].mutant,
+        machine=ordered[0].machine,
     )
 
 
@@ -271,6 +327,7 @@ class Recording(msgspec.Struct, frozen=True):
     seed: int
     mutant: str | None
     violation: Violation
+    machine: str | None = None
 
 
 def save_recording(path: str | Path, report: Report) -> Recording:
@@ -278,7 +335,7 @@ def save_recording(path: str | Path, report: Report) -> Recording:
     if not report.failures:
         raise InvalidArgument("nothing failed: there is no run to record")
     first = report.failures[0]
-    recording = Recording(RECORDING_FORMAT, __version__, first.seed, report.mutant, first)
+    recording = Recording(RECORDING_FORMAT, __version__, first.seed, report.mutant, first, report.machine)
     Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(recording), indent=2) + b"\n")
     return recording
 
@@ -305,7 +362,7 @@ def replay(recording: Recording, *, last: int = 200, on_line: Callable[[str], An
     `on_line` gets the story as it happens: what the last `last` steps did, line by line.
     """
     with _mutated(recording.mutant):
-        play = Play(recording.seed)
+        play = Play(recording.seed, find_subject(recording.machine))
         if on_line is not None:
             play.cluster.trace.tell(on_line, from_step=max(0, recording.violation.step - last))
         try:

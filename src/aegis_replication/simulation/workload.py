@@ -77,12 +77,14 @@ class Pending:
 class Journal:
     """What all clients asked and were told, in one order of calls and returns."""
 
-    __slots__ = ("acknowledged", "asked", "operations", "unknown", "_moment")
+    __slots__ = ("acknowledged", "answered", "asked", "operations", "unknown", "_moment")
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         # The request that each of them belongs to.
         self.asked: list[Pending] = []
+        # Every request that was answered, and when.
+        self.answered: list[tuple[Pending, int]] = []
         self.acknowledged = 0
         self.unknown = 0
         self._moment = 0
@@ -102,6 +104,7 @@ class Client:
         "index",
         "is_patient",
         "journal",
+        "last_failure",
         "name",
         "nodes",
         "on_answer",
@@ -157,6 +160,8 @@ class Client:
         self.is_patient = False
         self.sessions: dict[GroupId, Session] = {}
         self.pending: dict[int, Pending] = {}
+        # What the last command that failed was answered.
+        self.last_failure: Any = None
         self._choose = choose
         self._random = clock.random(f"client {index}")
         self._number = 0
@@ -272,7 +277,8 @@ class Client:
             return  # an answer to an earlier attempt came first
         if status == wire.OK:
             self._finish(waiting, _decode(body))
-        elif status == wire.NOT_AN_INTEGER:
+        elif status in (wire.NOT_AN_INTEGER, wire.FAILED):
+            self.last_failure = _decode(body)
             self._finish(waiting, ("failure", status))
         elif status == wire.SESSION_EXPIRED:
             if self.sessions.get(waiting.asked.group) is waiting.session:
@@ -300,6 +306,7 @@ class Client:
             return
         returned = self.journal.moment()
         self.journal.acknowledged += 1
+        self.journal.answered.append((waiting, returned))
         for key, action, answer in answers(waiting.asked, result):
             self._record(waiting, key, action, returned, answer)
         self.on_answer(self, waiting, result)
@@ -369,6 +376,8 @@ class KeyValueWorkload:
         group = self.groups[0] if random.random() < self.skew else random.choice(self.groups)
         key = random.choice(self.keys)
         number = f"{client.index}.{client.journal.moment()}".encode()
+        if random.random() < 0.1:  # longer than a sector
+            number = number.ljust(random.randint(10, 1500), b"~")
         chance = random.random()
         if chance < 0.28:
             return Ask(group, ask.Get(key), ((key, ("get",)),), is_query=True)

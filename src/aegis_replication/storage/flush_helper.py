@@ -57,8 +57,12 @@ else:
         os.fdatasync(descriptor)
 
 
-if __name__ == "__main__":
-    # A Ctrl-C or a stop meant for the node must not take away the flush that it still waits for.
+def ignore_signals() -> None:
+    """A Ctrl-C or a stop meant for the node must not take away the flush that it still waits for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    ignore_signals()
     serve(socket.socket(fileno=int(sys.argv[1])))

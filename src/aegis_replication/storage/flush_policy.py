@@ -9,7 +9,7 @@ LIMIT_MS: Final = 2.0
 """While 99 of 100 flushes are shorter, waiting for them costs an event loop less than handing them over."""
 
 _WINDOW: Final = 1024
-_ENOUGH: Final = 200  # flushes before the 99th percentile means anything
+_ENOUGH: Final = 1000  # flushes before the 99th percentile means anything
 _CALM: Final = 1024  # short flushes in a row of windows before the first return to inline; doubles with each return
 _CALM_MAX: Final = 65_536
 

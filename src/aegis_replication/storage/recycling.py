@@ -44,7 +44,7 @@ class Recycler:
         wal = self._wal
         wal.check_alive()
         with wal.using_disk("prepare the log's next segment"):
-            if not wal.ready:
+            if not wal.ready and self._is_fill_due():
                 following = wal.current.id + 1
                 if wal.segments.prepare_step(following):
                     wal.ready.append(following)
@@ -62,6 +62,13 @@ class Recycler:
             else:
                 return wal.segments.drop_free(_FREE_KEPT)
             return True
+
+    def _is_fill_due(self) -> bool:
+        """Is the next segment less far along than the current one, by a quarter?
+
+        Filled all at once it would hold up the flushes of every node on this disk for as long as that takes.
+        """
+        return self._wal.segments.filled_bytes <= self._wal.used_bytes * 5 // 4
 
     def _is_sparse(self) -> bool:
         """Does so much of the log lie idle that carrying the oldest records forward pays?"""

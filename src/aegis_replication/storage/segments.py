@@ -25,7 +25,7 @@ SEGMENT_BYTES_MAX: Final = 1024 * 1024 * 1024
 RECORDS_START: Final = 4096
 """Where a segment's first record stands: the header has a page of its own."""
 
-FILL_STEP_BYTES: Final = 1024 * 1024
+FILL_STEP_BYTES: Final = 256 * 1024
 _MAGIC: Final = b"AEGISWAL"
 _FIELDS = Layout("<8sHHIIQ")  # magic, format version, bytes of the name, segment id, segment bytes, incarnation
 _CHECKSUM = Layout("<I")
@@ -185,8 +185,13 @@ class SegmentFiles:
 
     # --- the next segment ---
 
+    @property
+    def filled_bytes(self) -> int:
+        """How much of the next segment is filled, if it is being filled."""
+        return self._filled if self._filling >= 0 else 0
+
     def prepare_step(self, segment: int) -> bool:
-        """One bounded step (a flush of at most 1 MiB) towards segment `segment`; is it there now?"""
+        """One bounded step (a flush of FILL_STEP_BYTES at the most) towards segment `segment`; is it there now?"""
         if self._filling < 0:
             while self._free:
                 name = self._free[0]

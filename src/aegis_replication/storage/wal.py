@@ -108,6 +108,11 @@ class Wal:
         return position_of(self.current.id, self._offset)
 
     @property
+    def used_bytes(self) -> int:
+        """How much of the current segment is written."""
+        return self._offset
+
+    @property
     def flushed_to(self) -> Position:
         """All before it is on disk."""
         return self._flushed

@@ -131,7 +131,7 @@ class LocalCluster:
         self._thread.call(self._inner.kill(node))
 
     def partition(self, *sides: Iterable[NodeId]) -> None:
-        """Let nodes reach those of their own side only; one that isn't named is a side of its own."""
+        """Let nodes reach those of their own side only; those that aren't named are one more side together."""
         self._thread.look(self._inner.partition, *sides)
 
     def heal(self) -> None:

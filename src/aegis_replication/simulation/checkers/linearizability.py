@@ -18,6 +18,10 @@ UNKNOWN: Final = "unknown"
 FOREVER: Final = 2**62
 
 CONFIGURATIONS_MAX: Final = 4_000
+"""So many are tried for one answer ..."""
+
+WORK_MAX: Final = 50_000_000
+"""... and so many for all answers of one key; beyond either nothing is said about the history."""
 
 Configuration: TypeAlias = tuple[Any, int]
 
@@ -104,11 +108,15 @@ def check_key(operations: Sequence[Operation]) -> Anomaly | None:
     open_: list[int] = []  # called, and not yet returned
     # State and the set of open operations that it includes, as bits by operation number.
     configurations: set[Configuration] = {(None, 0)}
+    work = 0
     for _, is_return, number in moments:
         if not is_return:
             open_.append(number)
             continue
-        following = _place(configurations, number, open_, operations, unanswered)
+        following, tried = _place(configurations, number, open_, operations, unanswered)
+        work += tried
+        if work > WORK_MAX:
+            raise Undecided(f"key {operations[number].key!r}: more than {WORK_MAX:,} configurations in all")
         if not following:
             return _explain(operations, number, configurations)
         open_.remove(number)
@@ -118,8 +126,11 @@ def check_key(operations: Sequence[Operation]) -> Anomaly | None:
 
 def _place(
     configurations: set[Configuration], wanted: int, open_: list[int], operations: Sequence[Operation], unanswered: int
-) -> set[Configuration]:
-    """Every configuration in which `wanted` has had its effect, its bit taken out: it is now in the past of all others."""
+) -> tuple[set[Configuration], int]:
+    """Every configuration in which `wanted` has had its effect, its bit taken out: it is past for all others now.
+
+    Also how many were tried.
+    """
     bit = 1 << wanted
     placed: set[Configuration] = set()
     tried = _Memo(unanswered)
@@ -131,10 +142,15 @@ def _place(
         if included & bit:
             placed.add((state, included & ~bit))
             continue
+        offered: set[tuple[Any, ...]] = set()
         for number in open_:
             if included >> number & 1:
                 continue
             operation = operations[number]
+            if operation.returned == FOREVER:
+                if operation.action in offered:
+                    continue  # an equal one was called earlier: whatever this one could do, that one can
+                offered.add(operation.action)
             after, answer = step(state, operation.action)
             if operation.returned != FOREVER and answer != operation.result:
                 continue
@@ -143,7 +159,7 @@ def _place(
                 todo.append(configuration)
         if tried.count > CONFIGURATIONS_MAX:
             raise Undecided(f"key {operations[wanted].key!r}: more than {CONFIGURATIONS_MAX:,} configurations")
-    return placed
+    return placed, tried.count
 
 
 def _included(configuration: Configuration) -> int:

@@ -9,26 +9,20 @@ import msgspec
 from aegis_replication.errors import InvariantBroken
 from aegis_replication.ids import GroupId, LogIndex, NodeId
 from aegis_replication.log import Entry
-from aegis_replication.simulation.checkers.model import Answer, KeyValueModel, failure
-from aegis_replication.state_machine.base import Failure, Machine
+from aegis_replication.simulation.checkers.model import Answer, KeyValueModel, SessionModel, plain
+from aegis_replication.state_machine.base import Machine
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder().decode
 
 DIGEST_EVERY = 16  # entries; a digest costs as much as the whole state
 
 
-def plain(result: Any) -> Answer:
-    """A machine's result as the model gives it."""
-    return failure(result.status) if type(result) is Failure else _decode(_encode(result))
-
-
 class MachineChecker:
-    """What all machines of one group did, seen by the ones that came first; `model` is None for a user's own machine."""
+    """What all machines of one group did, seen by the ones that came first, and what its model says to it."""
 
     __slots__ = ("acknowledged", "digests", "group", "last_checked", "model", "results")
 
-    def __init__(self, group: GroupId, model: KeyValueModel | None) -> None:
+    def __init__(self, group: GroupId, model: SessionModel) -> None:
         self.group = group
         self.model = model
         # Per applied entry: checksum of its results, and the digest of the state after it where one was taken.
@@ -50,13 +44,13 @@ class MachineChecker:
             raise self._broken(
                 "machines agree", f"{node} answers entry {entry.term}:{index} differently: {list(results)!r:.300}"
             )
-        if self.model is not None and index > self.last_checked:
+        if index > self.last_checked:
             self.last_checked = index
             expected = self.model.apply(entry)
             answers = [plain(result) for result in results]
             if answers != expected:
                 raise self._broken(
-                    "commands have their effect exactly once",
+                    self.model.promise,
                     f"{node} answers entry {entry.term}:{index} with {answers!r:.300}, right were {expected!r:.300}",
                 )
         if not index % DIGEST_EVERY:
@@ -70,8 +64,6 @@ class MachineChecker:
 
     def on_acknowledged(self, session: bytes, sequence: int, answer: Answer, committed: LogIndex) -> None:
         """A client may be told only what the committed log made of its command."""
-        if self.model is None:
-            return
         index, expected = self.model.answers.get((session, sequence), (0, None))
         if not index or index > committed:
             raise self._broken(
@@ -89,11 +81,10 @@ class MachineChecker:
         self, items: dict[bytes, tuple[bytes, int]], keys: Iterable[bytes], since: LogIndex, until: LogIndex
     ) -> None:
         """A list shows one state of all its keys together, no older than what was acknowledged before it was asked for."""
-        if self.model is None:
-            return
-        keys = sorted(keys)
+        model, keys = self.model, sorted(keys)
+        assert isinstance(model, KeyValueModel), f"lists of keys, for a {type(model).__name__}"
         for index in range(until, since - 1, -1):
-            if all(self.model.at(index, key) == items.get(key) for key in keys):
+            if all(model.at(index, key) == items.get(key) for key in keys):
                 return
         raise self._broken(
             "lists show one state", f"no state between entries {since} and {until} is {items!r:.400} on keys {keys}"

@@ -5,15 +5,17 @@ has its effect at most once, for ever.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from aegis_replication.log import Entry
 from aegis_replication.state_machine import commands as ask
+from aegis_replication.state_machine.base import Failure
 from aegis_replication.wire import INVALID, NOT_AN_INTEGER, REFUSED, SESSION_EXPIRED
 
 _encode = msgspec.msgpack.Encoder().encode
+_plain = msgspec.msgpack.Decoder().decode
 _decode = msgspec.msgpack.Decoder(list[tuple[bytes, int, int, ask.Command | None]]).decode
 
 Answer = Any
@@ -22,6 +24,11 @@ Answer = Any
 
 def failure(status: int) -> Answer:
     return ("failure", status)
+
+
+def plain(result: Any) -> Answer:
+    """A machine's result as a model gives it."""
+    return failure(result.status) if type(result) is Failure else _plain(_encode(result))
 
 
 class _ModelSession:
@@ -36,28 +43,26 @@ class _ModelSession:
         self.answers: dict[int, Answer] = {}
 
 
-class KeyValueModel:
-    """The state after each entry, from the documented meaning of each command."""
+class SessionModel:
+    """The sessions around any machine's model: each command of a session has its effect once, at its place in the log."""
 
     __slots__ = (
         "answers",
-        "history",
         "idle_ms",
-        "items",
         "plain_positions",
         "positions",
-        "revision",
         "sessions",
         "sessions_max",
         "_position",
         "_stamp",
     )
 
+    promise: ClassVar[str] = "commands have their effect exactly once"
+    """What is broken when the machine answers otherwise."""
+
     def __init__(self, sessions_max: int, idle_ms: int) -> None:
         self.sessions_max = sessions_max
         self.idle_ms = idle_ms
-        self.items: dict[bytes, tuple[bytes, int]] = {}
-        self.revision = 0
         # Living sessions; those forgotten are gone.
         self.sessions: dict[bytes, _ModelSession] = {}
         # What became of each command of a session, for ever: (index of its entry, answer).
@@ -66,29 +71,30 @@ class KeyValueModel:
         # what it asks (of use only if it differs from all others).
         self.positions: dict[tuple[bytes, int], int] = {}
         self.plain_positions: dict[bytes, int] = {}
-        # Each key's values over time: (index of the entry, value and version or None), oldest first.
-        self.history: dict[bytes, list[tuple[int, tuple[bytes, int] | None]]] = {}
         self._position = 0
         self._stamp = 0
 
+    def decode(self, payload: memoryview) -> list[tuple[bytes, int, int, Any]]:
+        """The commands of an entry."""
+        raise NotImplementedError
+
+    def carry_out(self, body: Any) -> Answer:
+        """What the machine makes of a command that is to have its effect now."""
+        raise NotImplementedError
+
     def apply(self, entry: Entry) -> list[Answer]:
         """The answers to the commands of `entry`, in order."""
-        before = dict(self.items)
         self._stamp = entry.stamp
         idle = [name for name, each in self.sessions.items() if each.stamp < entry.stamp - (self.idle_ms << 16)]
         for name in idle:
             del self.sessions[name]
-        answers = [self._command(entry.index, *command) for command in _decode(entry.payload)]
-        for key in before.keys() | self.items.keys():
-            if before.get(key) != self.items.get(key):
-                self.history.setdefault(key, []).append((entry.index, self.items.get(key)))
-        return answers
+        return [self._command(entry.index, *command) for command in self.decode(entry.payload)]
 
     def _command(self, index: int, name: bytes, sequence: int, floor: int, body: Any) -> Answer:
         self._position += 1
         if not name:
             self.plain_positions.setdefault(_encode(body), self._position)
-            return self._carry_out(body)
+            return self.carry_out(body)
         session = self.sessions.get(name)
         if not sequence:
             return self._open(name, session)
@@ -98,7 +104,7 @@ class KeyValueModel:
         if not floor <= sequence < floor + 1024:
             return failure(REFUSED)
         if sequence not in session.answers:
-            answer = self._carry_out(body)
+            answer = self.carry_out(body)
             if answer == failure(REFUSED):
                 return answer
             session.answers[sequence] = answer
@@ -122,6 +128,30 @@ class KeyValueModel:
             return self.positions.get((session, sequence), 0)
         return self.plain_positions.get(_encode(body), 0)
 
+
+class KeyValueModel(SessionModel):
+    """The state of keys and values after each entry, from the documented meaning of each command."""
+
+    __slots__ = ("history", "items", "revision")
+
+    def __init__(self, sessions_max: int, idle_ms: int) -> None:
+        super().__init__(sessions_max, idle_ms)
+        self.items: dict[bytes, tuple[bytes, int]] = {}
+        self.revision = 0
+        # Each key's values over time: (index of the entry, value and version or None), oldest first.
+        self.history: dict[bytes, list[tuple[int, tuple[bytes, int] | None]]] = {}
+
+    def decode(self, payload: memoryview) -> list[tuple[bytes, int, int, Any]]:
+        return _decode(payload)
+
+    def apply(self, entry: Entry) -> list[Answer]:
+        before = dict(self.items)
+        answers = super().apply(entry)
+        for key in before.keys() | self.items.keys():
+            if before.get(key) != self.items.get(key):
+                self.history.setdefault(key, []).append((entry.index, self.items.get(key)))
+        return answers
+
     def at(self, index: int, key: bytes) -> tuple[bytes, int] | None:
         """What `key` held after entry `index`."""
         found = None
@@ -133,7 +163,7 @@ class KeyValueModel:
 
     # --- commands ---
 
-    def _carry_out(self, body: Any) -> Answer:
+    def carry_out(self, body: Any) -> Answer:
         if body is None:
             return failure(INVALID)
         items, revision = dict(self.items), self.revision

@@ -14,7 +14,8 @@ from aegis_replication.simulation.checkers.durability import DurabilityChecker
 from aegis_replication.simulation.checkers.linearizability import Operation
 from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
 from aegis_replication.simulation.checkers.members import MembersChecker
-from aegis_replication.simulation.checkers.model import KeyValueModel
+from aegis_replication.simulation.checkers.model import SessionModel
+from aegis_replication.simulation.checkers.user_model import Query, UserModel
 from aegis_replication.simulation.checkers.witness import check_in_order
 from aegis_replication.simulation.host import Host, empty_group
 from aegis_replication.simulation.workload import Client, Journal, Pending
@@ -30,8 +31,8 @@ class Watch:
     def __init__(
         self,
         groups: Sequence[GroupId],
-        make_machine: Callable[[GroupId], Machine],
-        make_model: Callable[[], KeyValueModel | None],
+        make_machine: Callable[[], Machine],
+        make_model: Callable[[], SessionModel],
     ) -> None:
         self.groups = tuple(groups)
         self.durability = DurabilityChecker()
@@ -42,7 +43,7 @@ class Watch:
 
     def make_machine(self, node: NodeId, group: GroupId) -> Machine:
         """A replica's machine, watched."""
-        return WatchedMachine(self._make_machine(group), node, self.machines[group])
+        return WatchedMachine(self._make_machine(), node, self.machines[group])
 
     @property
     def elections(self) -> int:
@@ -106,6 +107,8 @@ class Watch:
         elif isinstance(body, ask.GetMany):
             page = {key: (item[0], item[1]) for key, item in zip(body.keys, result, strict=True) if item is not None}
             machine.on_page(page, body.keys, pending.since, committed)
+        elif isinstance(machine.model, UserModel) and pending.asked.is_query:
+            machine.model.on_query(Query(ask.encode_query(body), result, pending.since, committed))
 
     # --- at the end ---
 
@@ -119,6 +122,10 @@ class Watch:
                     continue  # it was removed: it stays where it was
                 replica = host.replica(group)
                 self.machines[group].compare(host.node, replica.applied, replica.machine.digest())
+            model = self.machines[group].model
+            if isinstance(model, UserModel):
+                model.check_queries()
+        self._check_real_time(journal)
         try:
             anomaly = linearizability.check(journal.operations)
         except linearizability.Undecided:
@@ -134,12 +141,28 @@ class Watch:
             if pending.asked.is_query:
                 reads.append(operation)
                 continue
-            model = self.machines[pending.asked.group].model
-            if model is None:
-                raise linearizability.Undecided(f"key {operation.key!r}: no model tells what was applied")
-            position = model.position(
-                pending.session.name if pending.session is not None else b"", pending.sequence, pending.asked.body
-            )
-            if position:
+            if position := self._position(pending):
                 placed.append((position, operation))
         return check_in_order(placed, reads)
+
+    def _position(self, pending: Pending) -> int:
+        """When the log applied a command, in the order of all effects; 0: never."""
+        name = pending.session.name if pending.session is not None else b""
+        return self.machines[pending.asked.group].model.position(name, pending.sequence, pending.asked.body)
+
+    def _check_real_time(self, journal: Journal) -> None:
+        """A command that was over before another was asked for has its effect before it."""
+        for group in self.groups:
+            commands = [
+                each for each in journal.answered if each[0].asked.group == group and not each[0].asked.is_query
+            ]
+            latest: Pending | None = None
+            for pending, returned in sorted(commands, key=lambda each: self._position(each[0])):
+                if latest is not None and returned < latest.called:
+                    raise InvariantBroken(
+                        "effects in the order of real time",
+                        f"group {group}: {pending.asked.body!r:.200} was over before {latest.asked.body!r:.200} was asked "
+                        "for, and has its effect after it",
+                    )
+                if latest is None or pending.called > latest.called:
+                    latest = pending

@@ -22,6 +22,16 @@ def _write_plainly(spill: Any, wal: Wal, *, durable: bool) -> None:
         wal._settle(wal.end)
 
 
+def _flush_again(spill: Any, wal: Wal, *, durable: bool) -> None:
+    """A second flush after a failed one says that all is well: the system takes what it couldn't write for clean."""
+    try:
+        spill(wal, durable=durable)
+    except OSError:
+        wal._buffers_start = wal._offset
+        wal._unflushed[wal.current] = wal.end
+        wal._sync()
+
+
 def _never_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
     return None
 
@@ -93,6 +103,11 @@ def _publish_unflushed_name(publish: Any, snapshots: FileSnapshots, *arguments: 
 
 STORAGE = (
     Mutant("log_not_flushed", "the log is written and not flushed", (around(Wal, "spill", _write_plainly),)),
+    Mutant(
+        "failed_flush_repeated",
+        "a flush that failed is tried again, instead of stopping the node",
+        (around(Wal, "spill", _flush_again),),
+    ),
     Mutant(
         "damage_taken_for_torn",
         "any bad record ends the log, also one that was flushed",
