@@ -43,8 +43,6 @@ GROUP: GroupId = 1
 
 CALM_CONFIG = RaftConfig(snapshot_threshold=200, trailing_entries=20)
 
-_DOOR = 0  # the number of the client whose hands are yours
-
 
 class Cluster:
     """Nodes "a", "b", "c", ... that talk over a simulated network, each with its own disk; they start at once.
@@ -96,9 +94,9 @@ class Cluster:
             self._make_host(name, is_founder=True)
         self.operators: dict[int, Operator] = {}
         self.clients: dict[int, Client] = {}
-        self._answers: dict[int, Any] = {}
-        self._door = self.add_client(_DOOR, None)
-        self._door.is_patient = True
+        self._answers: dict[tuple[int, int], Any] = {}
+        # Your hands: one client that asks wherever it likes, and for each node one that asks only there.
+        self._doors: dict[NodeId | None, Client] = {}
         for name in names:
             self.start(name)
 
@@ -329,8 +327,16 @@ class Cluster:
 
     def _on_answer(self, client: Client, pending: Pending, result: Any) -> None:
         self.watch.on_answer(client, pending, result)
-        if client is self._door:
-            self._answers[pending.number] = result
+        if client.index <= 0:
+            self._answers[client.index, pending.number] = result
+
+    def _door(self, at: NodeId | None) -> Client:
+        door = self._doors.get(at)
+        if door is None:
+            door = self._doors[at] = self.add_client(-len(self._doors), None)
+            if at is not None:
+                door.nodes = [self._host(at).node]
+        return door
 
     def put(self, key: str | bytes, value: str | bytes) -> int:
         """Set `key`; its new version. Like all of these: waits for the answer, tries other nodes, raises OutcomeUnknown."""
@@ -338,10 +344,16 @@ class Cluster:
         version: int = self.ask(Ask(GROUP, ask.Put(name, text), ((name, ("put", text)),)))
         return version
 
-    def get(self, key: str | bytes) -> bytes | None:
-        """The value of `key`, linearizable, or None."""
+    def send(self, key: str | bytes, value: str | bytes, *, at: NodeId) -> None:
+        """Ask one node to set `key`, and don't wait for an answer."""
+        name, text = ask.text_key(key), ask.text_key(value)
+        self._door(at).ask(Ask(GROUP, ask.Put(name, text), ((name, ("put", text)),)), timeout_ms=1_000.0)
+
+    def get(self, key: str | bytes, *, at: NodeId | None = None, within_ms: float = 10_000.0) -> bytes | None:
+        """The value of `key`, linearizable, or None; `at` asks one node only. Raises Unavailable."""
         name = ask.text_key(key)
-        item = self.ask(Ask(GROUP, ask.Get(name), ((name, ("get",)),), is_query=True))
+        asked = Ask(GROUP, ask.Get(name), ((name, ("get",)),), is_query=True)
+        item = self.ask(asked, at=at, within_ms=within_ms)
         return None if item is None else item[0]
 
     def increment(self, key: str | bytes, by: int = 1) -> int:
@@ -371,18 +383,19 @@ class Cluster:
         is_query = method_of(method).kind == QUERY_KIND
         result = self.ask(Ask(GROUP, call(method, *arguments), (), is_query=is_query))
         if isinstance(result, tuple):
-            raise CommandFailed(*self._door.last_failure)
+            raise CommandFailed(*self._door(None).last_failure)
         return decode_answer(method, msgspec.msgpack.encode(result))
 
-    def ask(self, asked: Ask, *, within_ms: float = 10_000.0) -> Any:
+    def ask(self, asked: Ask, *, at: NodeId | None = None, within_ms: float = 10_000.0) -> Any:
         """Send any request and let time pass until it is answered; the machine's answer as plain values."""
-        number = self._door.ask(asked, timeout_ms=within_ms)
-        until_ms = self.clock.now_ms + within_ms + 2_000.0
-        while number in self._door.pending and self.clock.next_ms is not None and self.clock.next_ms <= until_ms:
+        door = self._door(at)
+        number = door.ask(asked, timeout_ms=within_ms)
+        until_ms = self.clock.now_ms + within_ms + 1_000.0
+        while number in door.pending and self.clock.next_ms is not None and self.clock.next_ms <= until_ms:
             self.step()
-        if number in self._answers:
-            return self._answers.pop(number)
-        self._door.pending.pop(number, None)
+        if (door.index, number) in self._answers:
+            return self._answers.pop((door.index, number))
+        door.pending.pop(number, None)
         what = f"{type(asked.body).__name__} on group {asked.group}"
         if asked.is_query:
             raise Unavailable(f"seed {self.seed}: no answer to {what} within {within_ms:.0f} ms of virtual time")

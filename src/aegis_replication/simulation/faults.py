@@ -37,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
     weather: Weather
     flush_ms: float
     segment_bytes: int
+    frame_commands: int  # how many commands go into one entry at the most
     skew: float  # part of the requests that all go to one group
     without_session: float  # part of the commands that clients send outside of any session
     raft: dict[str, Any]  # arguments of RaftConfig
@@ -66,6 +67,7 @@ def draw_plan(random: Random) -> Plan:
         nodes=random.choice((3, 3, 3, 3, 3, 5, 5, 4, 4, 2)),
         groups=random.choice((1, 1, 2)),
         skew=random.choice((0.0, 0.95)),
+        frame_commands=random.choice((1, 3, 4096)),
         clients=clients,
         client_depth=random.choice((1, 2, 3)),
         pause_ms=random.choice((15.0, 30.0, 60.0)),
@@ -174,7 +176,7 @@ class Nemesis:
         return [host for host in self.cluster.hosts.values() if host.is_up]
 
     def _clients(self) -> list[Client]:
-        return [client for client in self.cluster.clients.values() if client.index]
+        return [client for client in self.cluster.clients.values() if client.index > 0]
 
     def _victim(self) -> Host | None:
         """Half of the time a leader, else anybody who is up."""
@@ -264,10 +266,12 @@ class Nemesis:
             host = self.random.choice(leading)
             self._count("lonely_leader")
             self.cluster.isolate(host.node)
+            host.pause()  # so that all of it comes in one turn
             for client in self._clients():
                 client.press(host.node, self.random.randint(1, 12))
-            if self.random.random() < 0.8:  # so that it is still writing when it is told that its tail is in vain
-                host.disk.speed = DiskSpeed(10.0 + 50.0 * self.random.random())
+            self._later(20.0 * self.random.random(), self.cluster.resume, host.node)
+            if self.random.random() < 0.6:  # so that it is still writing when it is told that its tail is in vain
+                host.disk.speed = DiskSpeed(self._timeout_ms * (1.0 + 5.0 * self.random.random()))
                 self._later(10.0 * self._timeout_ms, self._quick_disk, host)
             self._later(self._timeout_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
 

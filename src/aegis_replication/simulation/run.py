@@ -16,6 +16,7 @@ import msgspec
 from xxhash import xxh3_128
 
 from aegis_replication import __version__
+from aegis_replication.engine.replica import ReplicaLimits
 from aegis_replication.errors import IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
 from aegis_replication.simulation import mutants
 from aegis_replication.simulation.checkers.linearizability import Undecided
@@ -123,6 +124,7 @@ class Play:
             segment_bytes=plan.segment_bytes,
             priorities=plan.priorities,
             machine=subject,
+            limits=ReplicaLimits(frame_commands=plan.frame_commands),
         )
         self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew)
         self.nemesis = Nemesis(self.cluster, plan)
