@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
@@ -87,6 +88,11 @@ def decode_hello(kind: int, body: bytes) -> Hello:
         return _HELLO_DECODER.decode(memoryview(body)[len(MAGIC) :])
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also: no UTF-8; nested beyond all measure
         raise ProtocolError(f"malformed handshake: {error}") from None
+
+
+def introduction(hello: Hello) -> Introduction:
+    """What a peer says of itself, as its replicas take it."""
+    return Introduction(hello.incarnation, hello.peer_address, hello.priority, hello.configuration)
 
 
 def choose_version(mine: Hello, theirs: Hello) -> int:

@@ -22,7 +22,8 @@ from aegis_replication.engine.events import (
     SnapshotSaved,
     Ticked,
 )
-from aegis_replication.engine.replica import GroupSpec, Replica, ReplicaLimits
+from aegis_replication.engine.replica import Replica
+from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
 from aegis_replication.state_machine import commands
 from aegis_replication.state_machine.key_value import KeyValueMachine

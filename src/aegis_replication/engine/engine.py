@@ -22,8 +22,9 @@ from aegis_replication.engine.events import (
     Ticked,
 )
 from aegis_replication.engine.recorder import Recorder
-from aegis_replication.engine.replica import GroupSpec, Replica
+from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.replies import reply_error
+from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.ids import GroupId, NodeId
 
 

@@ -1,14 +1,13 @@
 """One group on this node: its Raft, its machine, and the requests that wait for either."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
 
 import msgspec
 
 from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
-from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.consensus.messages import InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
@@ -17,40 +16,16 @@ from aegis_replication.engine.administration import Administration
 from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.replies import Caller, answer, reply_error
+from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import Entry, Kind, RecoveredGroup, SnapshotMeta
-from aegis_replication.state_machine.base import Machine
+from aegis_replication.log import Entry, Kind, SnapshotMeta
 
 _encode = msgspec.msgpack.Encoder().encode
 
 _QUICK_COMMIT_MS = 3.0
 _ENTRIES_IN_FLIGHT = 2
 _SMOOTHING = 0.1  # weight of the newest commit in the running mean of how long they take
-
-
-class ReplicaLimits(msgspec.Struct, frozen=True):
-    """How much may wait, and how much is done at once."""
-
-    frame_bytes: int = 1024 * 1024  # commands gathered into one entry, at the most (one larger command goes alone)
-    frame_commands: int = 4096
-    waiting_bytes: int = 64 * 1024 * 1024  # commands taken and not yet answered; beyond it: OVERLOADED
-    waiting_commands: int = 100_000
-    waiting_reads: int = 100_000
-    apply_commands: int = 2000  # applied in one turn; the rest in the next, so that heartbeats never wait long
-
-
-class GroupSpec(msgspec.Struct):
-    """What a replica starts from."""
-
-    config: RaftConfig
-    machine: Machine
-    recovered: RecoveredGroup
-    bootstrap: Configuration | None = None  # the first configuration, for a directory that holds nothing yet
-    snapshot_pieces: Iterable[bytes] | None = None  # the machine's state as of recovered.snapshot
-    limits: ReplicaLimits = ReplicaLimits()
-    introduction: Introduction = Introduction()  # what this node says of itself
-    client_address: str = ""  # where its clients connect
 
 
 class _Waiting(msgspec.Struct, frozen=True):

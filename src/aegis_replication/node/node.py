@@ -16,7 +16,8 @@ from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
-from aegis_replication.engine.replica import GroupSpec, Replica
+from aegis_replication.engine.replica import Replica
+from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
@@ -213,11 +214,11 @@ class Node:
 
     def why_not_peer(self, hello: wire.Hello) -> str | None:
         """Why that node gets no connection: a member with another data directory, or no member at all."""
-        return self.engine.why_not(hello.node, _introduction(hello))
+        return self.engine.why_not(hello.node, wire.introduction(hello))
 
     def on_peer_met(self, hello: wire.Hello) -> None:
         """A peer has called."""
-        self._from_peers.append(PeerSeen(hello.node, hello.client_address, _introduction(hello)))
+        self._from_peers.append(PeerSeen(hello.node, hello.client_address, wire.introduction(hello)))
         self._wake()
 
     def on_peer_up(self, hello: wire.Hello) -> None:
@@ -432,10 +433,6 @@ class Node:
         for name in ("turns", "slow_turns", "elections", "protocol_errors"):
             shown[name] = getattr(self, name)
         return shown
-
-
-def _introduction(hello: wire.Hello) -> Introduction:
-    return Introduction(hello.incarnation, hello.peer_address, hello.priority, hello.configuration)
 
 
 class _DoorHandler:

@@ -20,7 +20,7 @@ import msgspec
 from aegis_replication.admin import AdminRequest
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.events import PeerLost
-from aegis_replication.engine.replica import ReplicaLimits
+from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import CommandFailed, InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId
@@ -30,6 +30,7 @@ from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, Simulated
 from aegis_replication.simulation.host import Host, HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
 from aegis_replication.simulation.operator import Operator, Task
+from aegis_replication.simulation.standing import has_caught_up, is_level, running, standing
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, UserSubject
 from aegis_replication.simulation.trace import Trace
 from aegis_replication.simulation.workload import Ask, Client, Journal, Pending
@@ -403,15 +404,6 @@ class Cluster:
 
     # --- when all is well again ---
 
-    def _is_level(self) -> bool:
-        for group in self.watch.groups:
-            replicas = [self.hosts[name].replica(group) for name in self._members(group)]
-            if not replicas or len({(replica.applied, replica.raft.log.last) for replica in replicas}) > 1:
-                return False
-            if replicas[0].applied != replicas[0].raft.log.last_index:
-                return False
-        return True
-
     def recover(self, *, within_ms: float = 10_000.0) -> None:
         """Heal the network, start every node, and wait until each group has one leader and all replicas caught up.
 
@@ -421,12 +413,12 @@ class Cluster:
         goals: dict[GroupId, EntryId] = {}
         try:
             self.wait_until(
-                lambda: all(self._has_caught_up(group, goals) for group in self.watch.groups),
+                lambda: all(has_caught_up(self.hosts, group, goals) for group in self.watch.groups),
                 "leader and replicas that have caught up",
                 within_ms=within_ms,
             )
         except Unavailable:
-            raise InvariantBroken("liveness", self._standing(within_ms)) from None
+            raise InvariantBroken("liveness", standing(self.hosts, within_ms)) from None
 
     def revive(self) -> None:
         """Heal the network and the disks, and see that every node runs."""
@@ -440,53 +432,13 @@ class Cluster:
             elif host.state != "up":
                 self.start(name)
 
-    def _has_caught_up(self, group: GroupId, goals: dict[GroupId, EntryId]) -> bool:
-        """Does every replica show what was the leader's last entry when it was first seen to lead?
-
-        Clients may go on asking meanwhile, so there need never be a moment at which nothing is on its way.
-        """
-        if not all(host.is_up or host.is_retired for host in self.hosts.values()):
-            return False
-        leading = [raft for host in self._running() if (raft := host.replica(group).raft).is_leader]
-        if len(leading) != 1:
-            return False
-        log, members = leading[0].log, leading[0].configuration
-        if members.is_joint or members.promotions:
-            return False
-        replicas = [self.hosts[name].replica(group) for name in members.members]
-        goal = goals.get(group)
-        if goal is None or log.term_at(goal.index) not in (goal.term, None):
-            goals[group] = log.last
-            return False
-        return log.committed >= goal.index and all(replica.applied >= goal.index for replica in replicas)
-
-    def _members(self, group: GroupId) -> list[NodeId]:
-        """The members by the configuration of whoever has committed most."""
-        rafts = [host.replica(group).raft for host in self._running()]
-        newest = max(rafts, key=lambda raft: raft.log.committed)
-        return [name for name in sorted(newest.configuration.members) if self.hosts[name].is_up]
-
-    def _running(self) -> list[Host]:
-        return [host for host in self.hosts.values() if host.is_up]
-
-    def _standing(self, within_ms: float) -> str:
-        lines = [f"healed for {within_ms:.0f} ms of virtual time, but:"]
-        for name, host in self.hosts.items():
-            if not host.is_up:
-                lines.append(f"{name} is {host.state} ({host.damage})")
-                continue
-            for group, replica in host.engine.replicas.items():
-                raft = replica.raft
-                lines.append(
-                    f"{name} group {group}: {raft.role} of term {raft.term}, leader {raft.leader}, last {raft.log.last}, "
-                    f"committed {raft.log.committed}, applied {replica.applied}, {raft.configuration}"
-                )
-        return "\n  ".join(lines)
-
     def check(self) -> None:
         """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`.
 
         Clients must have stopped asking.
         """
-        self.wait_until(self._is_level, "moment at which all replicas stand at the same entry")
-        self.watch.on_end(self._running(), self.journal)
+        self.wait_until(
+            lambda: all(is_level(self.hosts, group) for group in self.watch.groups),
+            "moment at which all replicas stand at the same entry",
+        )
+        self.watch.on_end(running(self.hosts), self.journal)

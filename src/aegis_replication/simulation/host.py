@@ -26,7 +26,8 @@ from aegis_replication.engine.events import (
     SnapshotSaved,
     Ticked,
 )
-from aegis_replication.engine.replica import GroupSpec, Replica, ReplicaLimits
+from aegis_replication.engine.replica import Replica
+from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
 from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup, SnapshotMeta

@@ -16,7 +16,7 @@ import msgspec
 from xxhash import xxh3_128
 
 from aegis_replication import __version__
-from aegis_replication.engine.replica import ReplicaLimits
+from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
 from aegis_replication.simulation import mutants
 from aegis_replication.simulation.checkers.linearizability import Undecided

@@ -104,6 +104,8 @@ class TcpPeerTransport:
         self._timer: asyncio.TimerHandle | None = None
         self._stopping: set[asyncio.Task[None]] = set()
         self._peers: dict[NodeId, str] = {}
+        for peer, address in peers.items():
+            parse_address(address, what=f"address of peer {peer}")
         self.set_peers(peers)
 
     async def start(self, handler: PeerHandler) -> None:
