@@ -48,8 +48,8 @@ class Campaign(Role):
     def score(self) -> str:
         """For the log line."""
         configuration = self.member.configuration
-        voters = len({*configuration.voters, *configuration.outgoing})
-        return f"{sum(self.votes.values())} of {voters} votes"
+        voters = {*configuration.voters, *configuration.outgoing}
+        return f"{sum(self.votes.get(voter, False) for voter in voters)} of {len(voters)} votes"
 
     def on_leader(self, source: NodeId, message: AppendEntries | InstallSnapshot) -> Transition:
         """Somebody else leads this term: follow (§5.2)."""
