@@ -4,23 +4,19 @@ import pytest
 from raft_cluster import Cluster
 from raft_replicas import (
     CONFIGURATION,
-    append,
     elected,
     entry,
     leader,
     log_of,
-    only,
     replica,
     replicating,
-    request_vote,
     settle,
     time_out,
-    told,
 )
 
-from aegis_replication.consensus.changes import AddLearner, Demote, Introduction, Promote, Remove, Replace, SetAddress
-from aegis_replication.consensus.configuration import Configuration, decode_configuration, make_configuration
-from aegis_replication.consensus.messages import AppendEntries, AppendReply, TimeoutNow, VoteReply
+from aegis_replication.consensus.changes import AddLearner, Demote, Promote, Remove, Replace, SetAddress
+from aegis_replication.consensus.configuration import decode_configuration, make_configuration
+from aegis_replication.consensus.messages import AppendReply, TimeoutNow, VoteReply
 from aegis_replication.errors import (
     ChangePending,
     InvalidArgument,
@@ -30,7 +26,6 @@ from aegis_replication.errors import (
     UnknownMember,
     WouldLoseQuorum,
 )
-from aegis_replication.log import EntryId
 
 
 def acknowledge(raft, *peers: str, index: int | None = None) -> None:
@@ -63,7 +58,7 @@ def with_learner(**arguments):
 
 
 def test_no_change_begins_before_an_entry_of_the_own_term_is_committed() -> None:
-    """The flaw of single-server changes (raft-dev, 2015): an earlier leader's change may still be decided either way."""
+    """The flaw of single-server changes (raft-dev, 2015): an earlier leader's change may still go either way."""
     raft = leader()
 
     with pytest.raises(ChangePending, match="new and has committed nothing"):
