@@ -137,7 +137,8 @@ class CorruptRecord(StorageError):
     def __init__(self, path: str, offset: int, expected: str, found: str) -> None:
         super().__init__(
             f"{path}: damaged at byte {offset}: expected {expected}, found {found}. Nothing was changed. "
-            "Restore this node from a backup, or wipe its directory and let it join anew"
+            "Put a copy of this file or of the whole directory back; an empty directory must not come back under this "
+            "node's name, since it has forgotten its votes"
         )
         self.path, self.offset, self.expected, self.found = path, offset, expected, found
 

@@ -48,7 +48,9 @@ def test_the_readmes_whole_file_loads(tmp_path: Path) -> None:
     assert config.node_id == "1"
     assert config.cluster.name == "production"
     assert config.peers == {"2": "127.0.0.1:7002", "3": "127.0.0.1:7003"}
-    assert config.raft_config() == RaftConfig(1, config.peers, election_timeout=(150, 300), heartbeat_interval=50)
+    assert config.raft_config() == RaftConfig(
+        1, config.peers, election_timeout=(150, 300), heartbeat_interval=50, snapshot_threshold=1_000_000
+    )
     assert config.sharding.shard_count == 16
 
 
@@ -65,7 +67,7 @@ def test_without_a_file_everything_is_a_default_that_works() -> None:
 
     assert config.node_id == "n1"
     assert config.peers == {}
-    assert config.raft_config() == RaftConfig("n1")
+    assert config.raft_config() == RaftConfig("n1", snapshot_threshold=1_000_000)
     assert {row.origin for row in config.rows()} == {"default"}
 
 
@@ -90,7 +92,7 @@ def test_flags_go_before_environment_before_file_before_defaults(tmp_path: Path)
     assert origins["raft.heartbeat_interval"] == (30, "flag")
     assert origins["raft.election_timeout_min"] == (170, "environment AEGIS_RAFT__ELECTION_TIMEOUT_MIN")
     assert origins["raft.election_timeout_max"] == (310, f"file {tmp_path / 'aegis.toml'}")
-    assert origins["raft.snapshot_threshold"] == (10_000, "default")
+    assert origins["raft.snapshot_threshold"] == (1_000_000, "default")
 
 
 def test_text_becomes_numbers_switches_and_peers() -> None:

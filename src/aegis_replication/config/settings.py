@@ -84,7 +84,8 @@ class RaftSection(_Section, frozen=True):
     priority: Annotated[
         int, _unit("points", "leadership goes to the highest; 0: never to this node", ge=0, le=1000)
     ] = 1
-    snapshot_threshold: Annotated[int, _unit("commands", "commands applied between snapshots", ge=1)] = 10_000
+    # A node goes by bytes; a count that strikes first is for machines with few, small, expensive commands.
+    snapshot_threshold: Annotated[int, _unit("commands", "commands applied between snapshots", ge=1)] = 1_000_000
     snapshot_log_bytes: Annotated[int, _unit("bytes", "log written between snapshots", ge=65_536)] = 64 * 1024 * 1024
 
 

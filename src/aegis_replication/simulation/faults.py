@@ -59,7 +59,7 @@ def draw_plan(random: Random) -> Plan:
         "append_bytes_max": random.choice((300, 2000, 65536)),
         "max_entries_per_request": random.choice((4, 100)),
         "pre_vote": random.random() < 0.85,
-        "check_quorum": random.random() < 0.9,
+        "check_quorum": random.random() < 0.75,
     }
     clients = random.randint(3, 6)
     is_rough = random.random() < 0.5
@@ -110,7 +110,7 @@ def with_churn(plan: Plan, random: Random) -> Plan:
 class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
-    __slots__ = ("churn", "cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms")
+    __slots__ = ("churn", "cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms", "_weights")
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         self.cluster = cluster
@@ -120,6 +120,7 @@ class Nemesis:
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
+        self._weights = [3 if kind == "lonely_leader" else 1 for kind in plan.kinds]  # it breaks the most rules at once
         self._awaited: set[NodeId] = set()  # down, their start is planned
         self._dismissed = False
 
@@ -142,7 +143,7 @@ class Nemesis:
             action(*arguments)
 
     def _strike(self) -> None:
-        kind = self.random.choice(self.plan.kinds)
+        kind = self.random.choices(self.plan.kinds, self._weights)[0]
         self.cluster.trace.note("nemesis", kind)
         if kind in churning.STRIKES:
             churning.STRIKES[kind](self.churn)
@@ -270,10 +271,16 @@ class Nemesis:
             for client in self._clients():
                 client.press(host.node, self.random.randint(1, 12))
             self._later(20.0 * self.random.random(), self.cluster.resume, host.node)
+            # Others lead by then; whoever still asks this one must not be told what was true before.
+            self._later(self._timeout_ms * (2.0 + 3.0 * self.random.random()), self._press, host)
             if self.random.random() < 0.6:  # so that it is still writing when it is told that its tail is in vain
                 host.disk.speed = DiskSpeed(self._timeout_ms * (1.0 + 5.0 * self.random.random()))
                 self._later(10.0 * self._timeout_ms, self._quick_disk, host)
             self._later(self._timeout_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
+
+    def _press(self, host: Host) -> None:
+        for client in self._clients():
+            client.press(host.node, self.random.randint(1, 3))
 
     def _mend_all(self) -> None:
         self.cluster.network.heal()
