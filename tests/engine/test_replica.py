@@ -5,7 +5,7 @@ from engines import Engines
 
 from aegis_replication import wire
 from aegis_replication.engine.events import Requested
-from aegis_replication.engine.replica import ReplicaLimits
+from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.log import Kind
 from aegis_replication.state_machine import commands
 

@@ -11,6 +11,8 @@ from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.messages import AppendReply, Message, RequestVote, VoteReply
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId
+from aegis_replication.simulation import churn as churning
+from aegis_replication.simulation.churn import Churn
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import ROOT, DiskSpeed
 from aegis_replication.simulation.host import Host
@@ -39,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
     skew: float  # part of the requests that all go to one group
     without_session: float  # part of the commands that clients send outside of any session
     raft: dict[str, Any]  # arguments of RaftConfig
+    priorities: dict[NodeId, int] = {}
 
     def config(self) -> RaftConfig:
         """The replicas' settings."""
@@ -87,15 +90,33 @@ def draw_plan(random: Random) -> Plan:
     )
 
 
+def with_churn(plan: Plan, random: Random) -> Plan:
+    """`plan`, or one with members that come and go: one group, and only some of the other faults."""
+    chance = random.random()
+    names = [chr(ord("a") + number) for number in range(plan.nodes)]
+    if chance > 0.4:
+        if chance > 0.9:  # somebody wants to lead more than others; one perhaps never
+            priorities = {name: random.choice((1, 1, 2, 3)) for name in names}
+            if plan.nodes > 2:
+                priorities[random.choice(names)] = 0
+            return msgspec.structs.replace(plan, priorities=priorities)
+        return plan
+    kinds = tuple(kind for kind in plan.kinds if random.random() < 0.5)
+    churn = tuple(kind for kind in churning.STRIKES if random.random() < 0.7) or tuple(churning.STRIKES)
+    # Often enough that changes meet each other's ends.
+    return msgspec.structs.replace(plan, groups=1, kinds=(*kinds, *churn, *churn, "change_members", *churn))
+
+
 class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
-    __slots__ = ("cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms", "_weights")
+    __slots__ = ("churn", "cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms", "_weights")
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         self.cluster = cluster
         self.plan = plan
         self.random: Random = cluster.clock.random("nemesis")
+        self.churn = Churn(cluster, cluster.clock.random("churn"))
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
@@ -110,6 +131,7 @@ class Nemesis:
     def dismiss(self) -> None:
         """Nothing more goes wrong. What is broken stays so until the cluster recovers."""
         self._dismissed = True
+        self.churn.settle()
         for host in self.cluster.hosts.values():
             host.disk.put_back()
 
@@ -123,7 +145,10 @@ class Nemesis:
     def _strike(self) -> None:
         kind = self.random.choices(self.plan.kinds, self._weights)[0]
         self.cluster.trace.note("nemesis", kind)
-        _STRIKES[kind](self)
+        if kind in churning.STRIKES:
+            churning.STRIKES[kind](self.churn)
+        else:
+            _STRIKES[kind](self)
         self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
 
     def _count(self, kind: str) -> None:
@@ -486,5 +511,6 @@ COUNTED: Final = (
     "garbage_behind_tail",
     "clock_jump",
     "client_crash",
+    *churning.COUNTED,
 )
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Literal, Protocol, TypeAlias
 
 from aegis_replication import wire
+from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.effects import Effects, ReadChunk, SaveSnapshot, StoreChunk
 from aegis_replication.engine.engine import ReplicationEngine
@@ -25,7 +26,8 @@ from aegis_replication.engine.events import (
     SnapshotSaved,
     Ticked,
 )
-from aegis_replication.engine.replica import GroupSpec, Replica, ReplicaLimits
+from aegis_replication.engine.replica import Replica
+from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
 from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup, SnapshotMeta
@@ -101,8 +103,12 @@ class Host:
         "damage",
         "disk",
         "engine",
+        "incarnation",
+        "is_founder",
+        "is_retired",
         "life",
         "node",
+        "peers",
         "send",
         "settings",
         "state",
@@ -128,7 +134,18 @@ class Host:
         send: Callable[[str, str, bytes], None],
         watcher: Watcher,
         trace: Trace,
+        *,
+        incarnation: int = 0,
+        is_founder: bool = True,
     ) -> None:
+        # Of the data directory on its disk.
+        self.incarnation = incarnation
+        # Was it there at the first start? Then it is started with the list of peers, else it waits to be added.
+        self.is_founder = is_founder
+        # Is it off for good?
+        self.is_retired = False
+        # Whom it has connections to.
+        self.peers: dict[NodeId, str] = {}
         self.node = node
         self.settings = settings
         self.clock = clock
@@ -197,8 +214,7 @@ class Host:
         self._busy_until_ms = self._turn_at_ms = 0.0
         self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
-        for peer in self.config.peers:
-            self._inbox.append(PeerSeen(peer, f"{peer}:clients"))
+        self.peers = {}
         self._ask_for_turn(self.clock.now_ms)
 
     def _spec(self, group: GroupId, found: RecoveredGroup | None) -> GroupSpec:
@@ -210,10 +226,32 @@ class Host:
             self.config,
             self.settings.make_machine(self.node, group),
             recovered,
-            bootstrap=self.config.configuration(),
+            bootstrap=self.config.configuration() if self.is_founder else None,
             snapshot_pieces=pieces,
             limits=self.settings.limits,
+            introduction=self.introduction,
+            client_address=self.client_address,
         )
+
+    # --- what it says of itself, and of others ---
+
+    @property
+    def client_address(self) -> str:
+        return f"{self.node}:clients"
+
+    @property
+    def introduction(self) -> Introduction:
+        """What it says of itself in a handshake."""
+        index = self.engine.configuration_index if self.is_up else 0
+        return Introduction(self.incarnation, f"{self.node}.test:7481", self.settings.config.priority, index)
+
+    def why_not(self, other: "Host") -> str:
+        """Why it refuses a connection with `other`; "" when it doesn't, or is down and can't."""
+        return self.engine.why_not(other.node, other.introduction) if self.is_up else ""
+
+    def meet(self, other: "Host") -> None:
+        """A connection with `other` is up."""
+        self.tell(PeerSeen(other.node, other.client_address, other.introduction))
 
     def crash(self, losing: Losing = "some") -> None:
         """The machine loses its power, or with losing="nothing" only the process its life."""
@@ -344,6 +382,8 @@ class Host:
                 break
             self.watcher.on_effects(self, effects)
             self._send(effects)
+            if effects.peers is not None:
+                self.peers = effects.peers
             for request in effects.requests:
                 self._requests[type(request)](self, request)
             if effects.writes and not self._write(effects.writes):
@@ -353,6 +393,8 @@ class Host:
 
     def _send(self, effects: Effects) -> None:
         for target, group, message in effects.messages:
+            if target not in self.peers:
+                continue
             packet = wire.encode_message(group, message)
             self.trace.note(self.node, f"-> {target}", message, mark=packet)
             self.send(self.node, target, packet)
