@@ -335,7 +335,7 @@ class Node:
         for write in writes:
             self.engine.handle(Persisted(write.group, write.number))
 
-    # What comes between two turns is handled in the next one: after its time, and where a broken invariant ends the node.
+    # What comes between turns is handled in the next one: after its time, and where a broken invariant ends the node.
 
     def _on_flushed(self, writes: Sequence[LogWrite]) -> None:
         self._from_disk.extend([Persisted(write.group, write.number) for write in writes])
