@@ -18,8 +18,6 @@ from aegis_replication.errors import (
 )
 from aegis_replication.ids import NodeId
 
-ADDRESS_CHARACTERS_MAX: Final = 300
-
 
 class Members(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="members"):
     """Who are the members, and how far is each?"""
@@ -89,9 +87,6 @@ def decode_admin(body: bytes) -> AdminRequest:
         request: AdminRequest = _REQUESTS.decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f"not a request about members: {error}") from None
-    address = getattr(request.change if isinstance(request, Jointly) else request, "address", "")
-    if len(address) > ADDRESS_CHARACTERS_MAX:
-        raise InvalidArgument(f"an address of {len(address)} characters: at most {ADDRESS_CHARACTERS_MAX}")
     return request
 
 

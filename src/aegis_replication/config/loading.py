@@ -175,6 +175,12 @@ def _check_names(config: NodeConfig) -> None:
             f"{where}cluster.join beside cluster.peers: a node either begins a cluster with its peers or joins one that "
             "is there; leave one of them out"
         )
+    host = parse_address(config.peer_advertise, what="node.peer_listen").host if config.peer_advertise else ""
+    if host in ("0.0.0.0", "::") and (cluster.join or cluster.peers):
+        raise ConfigError(
+            f"node.peer_listen = {config.peer_advertise!r}: the others can't connect to that: say where they can with "
+            "--peer-advertise (node.peer_advertise), such as '10.0.0.4:7481'"
+        )
     if cluster.join and not cluster.node_id:
         raise ConfigError(f"{where}cluster.node_id is missing beside cluster.join: give the new node a name of its own")
     if cluster.node_id:

@@ -178,7 +178,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     def peer_advertise(self) -> str:
         """Where the others are told to connect: as set, or this node's own line among `peers`, or where it listens."""
         own = [peer.address for peer in self.cluster.peers if peer.id == self.node_id]
-        return self.node.peer_advertise or (own[0] if own else self.peer_listen)
+        told = self.node.peer_advertise or (own[0] if own else self.peer_listen)
+        return "" if parse_address(told, what="peer address", any_port=True).port == 0 else told
 
     @property
     def advertise(self) -> str:

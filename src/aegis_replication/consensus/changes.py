@@ -3,6 +3,7 @@
 Pure functions of configurations: whether a change may begin now is the leader's to know, see `membership`.
 """
 
+import re
 from typing import Any, TypeAlias
 
 import msgspec
@@ -15,6 +16,11 @@ VOTERS_MAX = 25
 """More voters make every commit slower and none of them safer."""
 
 MEMBERS_MAX = 100
+
+ADDRESS_CHARACTERS_MAX = 300
+
+_PORT = r"(?!0+$)(?:[0-9]{1,4}|[0-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_ADDRESS = re.compile(r"(?:[^\s:\[\]]+|\[[0-9a-fA-F:.%]+\]):" + _PORT)
 
 
 class AddLearner(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="add"):
@@ -111,10 +117,15 @@ def introduced(configuration: Configuration, introductions: dict[NodeId, Introdu
         if node in configuration.members:
             if told.incarnation and node not in draft.incarnations:
                 draft.incarnations[node] = told.incarnation
-            if told.address and draft.incarnations.get(node, told.incarnation) == told.incarnation:
+            if is_address(told.address) and draft.incarnations.get(node, told.incarnation) == told.incarnation:
                 draft.addresses[node] = told.address
     is_news = (draft.addresses, draft.incarnations) != (configuration.addresses, configuration.incarnations)
     return draft.finish(joint=False) if is_news else configuration
+
+
+def is_address(text: str) -> bool:
+    """Is it host:port, such as 10.0.0.4:7481 or [::1]:7481? What gets into the log must be one on every node."""
+    return len(text) <= ADDRESS_CHARACTERS_MAX and _ADDRESS.fullmatch(text) is not None
 
 
 class _Draft:
@@ -157,8 +168,7 @@ class _Draft:
 
     def set_address(self, node: NodeId, address: str) -> None:
         if address:
-            host, _, port = address.rpartition(":")
-            if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+            if not is_address(address):
                 raise InvalidArgument(f"address {address!r} of {node}: must be host:port, such as '10.0.0.4:7481'")
             self.addresses[node] = address
 

@@ -151,7 +151,7 @@ class Cluster:
             self.faults["wiped_refused" if "directory" in why_not else "stranger_refused"] += 1
             self.trace.note(target.node, f"has no connection with {source.node}:", why_not)
             return False
-        if target.is_up and source.node not in target.peers:
+        if target.is_up and target.met.get(source.node) != (source.incarnation, source.life):
             target.meet(source)
         return True
 

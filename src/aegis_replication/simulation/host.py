@@ -107,6 +107,7 @@ class Host:
         "is_founder",
         "is_retired",
         "life",
+        "met",
         "node",
         "peers",
         "send",
@@ -144,6 +145,8 @@ class Host:
         self.is_founder = is_founder
         # Is it off for good?
         self.is_retired = False
+        # Which process, on which disk, each connection to this one was made with.
+        self.met: dict[NodeId, tuple[int, int]] = {}
         # Whom it has connections to.
         self.peers: dict[NodeId, str] = {}
         self.node = node
@@ -214,7 +217,7 @@ class Host:
         self._busy_until_ms = self._turn_at_ms = 0.0
         self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
-        self.peers = {}
+        self.peers, self.met = {}, {}
         self._ask_for_turn(self.clock.now_ms)
 
     def _spec(self, group: GroupId, found: RecoveredGroup | None) -> GroupSpec:
@@ -251,6 +254,7 @@ class Host:
 
     def meet(self, other: "Host") -> None:
         """A connection with `other` is up."""
+        self.met[other.node] = (other.incarnation, other.life)
         self.tell(PeerSeen(other.node, other.client_address, other.introduction))
 
     def crash(self, losing: Losing = "some") -> None:
@@ -384,6 +388,7 @@ class Host:
             self._send(effects)
             if effects.peers is not None:
                 self.peers = effects.peers
+                self.met = {node: life for node, life in self.met.items() if node in effects.peers}
             for request in effects.requests:
                 self._requests[type(request)](self, request)
             if effects.writes and not self._write(effects.writes):

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from aegis_replication.errors import ProtocolError
+from aegis_replication.errors import ConfigError, ProtocolError
 from aegis_replication.ids import NodeId
 from aegis_replication.transport.base import PeerHandler
 from aegis_replication.transport.tcp import (
@@ -122,12 +122,10 @@ class TcpPeerTransport:
     def set_peers(self, peers: Mapping[NodeId, str], *, configuration: int = 0) -> None:
         """Who the peers are from now on, and where. One that is no longer listed is cut off and refused.
 
-        One whose address is "" may call, and isn't called.
+        One whose address is "" may call, and isn't called; one whose address makes no sense is reported, and likewise.
         """
         listed = {peer: address for peer, address in peers.items() if peer != self.own.node}
-        wanted = {peer: address for peer, address in listed.items() if address}
-        for peer, address in wanted.items():
-            parse_address(address, what=f"address of peer {peer}")
+        wanted = {peer: address for peer, address in listed.items() if address and self._makes_sense(peer, address)}
         self._peers = listed
         self.own = msgspec.structs.replace(self.own, configuration=configuration)
         for link in self._links.values():
@@ -149,6 +147,16 @@ class TcpPeerTransport:
             else:
                 self._links[peer] = link = self._make_link(peer, address)
                 link.start()
+
+    def _makes_sense(self, peer: NodeId, address: str) -> bool:
+        """Can `address` be dialed? What others say of themselves must not end this node."""
+        try:
+            parse_address(address, what=f"address of peer {peer}")
+        except ConfigError as error:
+            if self._server is not None:
+                self.report.on_change(peer, f"peer={peer}: {error}")
+            return False
+        return True
 
     def _make_link(self, peer: NodeId, address: str) -> PeerLink:
         return PeerLink(
