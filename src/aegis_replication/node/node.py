@@ -21,6 +21,7 @@ from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
+from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
 from aegis_replication.node.log_work import LogWork
 from aegis_replication.node.snapshot_work import SnapshotWork
@@ -124,7 +125,7 @@ class Node:
         try:
             await self.peers.start(self)
             for position, door in enumerate(self.doors):
-                await door.start(_DoorHandler(self, position))
+                await door.start(DoorHandler(self, position, len(self.doors)))
         except BaseException:  # an address that can't be had, mostly: what is open already must not stay so
             await self.stop()
             raise
@@ -448,18 +449,3 @@ class Node:
         for name in ("turns", "slow_turns", "elections", "protocol_errors"):
             shown[name] = getattr(self, name)
         return shown
-
-
-class _DoorHandler:
-    """Tells a node which of its doors a request came by, inside the connection's number."""
-
-    __slots__ = ("_count", "_node", "_position")
-
-    def __init__(self, node: Node, position: int) -> None:
-        self._node, self._position, self._count = node, position, len(node.doors)
-
-    def on_requests(self, connection: int, requests: Sequence[wire.Request]) -> None:
-        self._node.on_requests(connection * self._count + self._position, requests)
-
-    def on_client_gone(self, connection: int) -> None:
-        """Replies to it are dropped by the door."""

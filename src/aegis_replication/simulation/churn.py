@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from random import Random
 
+import msgspec
+
 from aegis_replication.admin import AdminRequest, Jointly, Transfer
 from aegis_replication.consensus.changes import (
     AddLearner,
@@ -17,6 +19,7 @@ from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.ids import NodeId
 from aegis_replication.simulation.cluster import GROUP, Cluster
 from aegis_replication.simulation.operator import Operator, Task
+from aegis_replication.simulation.plan import Plan
 
 HOSTS_MAX = 12
 MEMBERS_MAX = 7
@@ -174,3 +177,20 @@ STRIKES: dict[str, Callable[[Churn], None]] = {
 }
 
 COUNTED: tuple[str, ...] = (*_COUNTED.values(), "change_joint", "disk_wiped", "wiped_refused", "stranger_refused")
+
+
+def with_churn(plan: Plan, random: Random) -> Plan:
+    """`plan`, or one with members that come and go: one group, and only some of the other faults."""
+    chance = random.random()
+    names = [chr(ord("a") + number) for number in range(plan.nodes)]
+    if chance > 0.4:
+        if chance > 0.9:  # somebody wants to lead more than others; one perhaps never
+            priorities = {name: random.choice((1, 1, 2, 3)) for name in names}
+            if plan.nodes > 2:
+                priorities[random.choice(names)] = 0
+            return msgspec.structs.replace(plan, priorities=priorities)
+        return plan
+    kinds = tuple(kind for kind in plan.kinds if random.random() < 0.5)
+    churn = tuple(kind for kind in STRIKES if random.random() < 0.7) or tuple(STRIKES)
+    # Often enough that changes meet each other's ends.
+    return msgspec.structs.replace(plan, groups=1, kinds=(*kinds, *churn, *churn, "change_members", *churn))

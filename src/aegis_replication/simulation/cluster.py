@@ -27,7 +27,8 @@ from aegis_replication.log import EntryId
 from aegis_replication.simulation.checkers.watch import Watch
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, SimulatedDisk
-from aegis_replication.simulation.host import Host, HostSettings
+from aegis_replication.simulation.host import Host
+from aegis_replication.simulation.host_settings import HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
 from aegis_replication.simulation.operator import Operator, Task
 from aegis_replication.simulation.standing import has_caught_up, is_level, running, standing
@@ -340,7 +341,7 @@ class Cluster:
         return door
 
     def put(self, key: str | bytes, value: str | bytes) -> int:
-        """Set `key`; its new version. Like all of these: waits for the answer, tries other nodes, raises OutcomeUnknown."""
+        """Set `key`; its new version. As all of these do: waits, tries other nodes, raises OutcomeUnknown."""
         name, text = ask.text_key(key), ask.text_key(value)
         version: int = self.ask(Ask(GROUP, ask.Put(name, text), ((name, ("put", text)),)))
         return version

@@ -1,98 +1,44 @@
-"""One simulated node: the production engine and storage in a process that can be slow, paused, killed and started again.
+"""One simulated node: the production engine and storage in a process that can be paused, killed and started.
 
 It does what `aegis_replication.node` does on a real machine, in the same order: messages leave before the flush,
 promises after it. Only the clock, the network and the files are others.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from random import Random
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any
 
 from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
-from aegis_replication.engine.effects import Effects, ReadChunk, SaveSnapshot, StoreChunk
+from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import (
-    ChunkRead,
-    ChunkStored,
     Event,
     PeerLost,
     PeerSeen,
     Persisted,
     Received,
     Requested,
-    SnapshotFailed,
-    SnapshotSaved,
     Ticked,
 )
 from aegis_replication.engine.replica import Replica
-from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
+from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup, SnapshotMeta
+from aegis_replication.log import LogWrite, RecoveredGroup
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
+from aegis_replication.simulation.host_settings import (
+    WALL_EPOCH_MS,
+    HostSettings,
+    HostState,
+    Watcher,
+    empty_group,
+)
+from aegis_replication.simulation.snapshot_saving import SnapshotSaving
 from aegis_replication.simulation.trace import Trace
-from aegis_replication.state_machine.base import Machine
 from aegis_replication.storage.base import Storage
-
-HostState: TypeAlias = Literal["down", "up", "paused", "refused"]
-"""`refused`: its disk is damaged, the node said so and did not start."""
-
-WALL_EPOCH_MS = 1_700_000_000_000
-
-CHUNK_BYTES = 700  # small, so that a snapshot takes several
-
-
-def empty_group() -> RecoveredGroup:
-    """What a disk that knows nothing of a group holds of it."""
-    return RecoveredGroup(HardState(), NOTHING, [])
-
-
-class Watcher(Protocol):
-    """Who looks on: the checkers, by way of the cluster. Raises InvariantBroken."""
-
-    def on_recovered(self, host: "Host", recovered: Mapping[GroupId, RecoveredGroup]) -> None:
-        """A process found this on its disk."""
-
-    def on_effects(self, host: "Host", effects: Effects) -> None:
-        """These are about to be carried out."""
-
-    def on_durable(self, host: "Host", write: LogWrite) -> None:
-        """The flush that covers this write is over; the node isn't told yet."""
-
-    def on_snapshot(self, host: "Host", group: GroupId, meta: SnapshotMeta) -> None:
-        """A whole snapshot, one's own or a leader's, is on disk under its name."""
-
-    def on_turn(self, host: "Host") -> None:
-        """The engine has handled what came, and nothing of what follows is carried out yet."""
-
-
-class HostSettings:
-    """What a host is made of, apart from its place in the cluster."""
-
-    __slots__ = ("aside", "config", "groups", "limits", "make_machine", "mark_ms", "open_storage", "wall_skew_ms")
-
-    def __init__(
-        self,
-        config: RaftConfig,
-        groups: tuple[GroupId, ...],
-        make_machine: Callable[[NodeId, GroupId], Machine],
-        open_storage: Callable[[SimulatedDisk, NodeId], Storage],
-        *,
-        aside: bool = False,
-        limits: ReplicaLimits | None = None,
-    ) -> None:
-        self.config = config
-        self.groups = groups
-        self.make_machine = make_machine
-        self.open_storage = open_storage
-        # Flush beside the loop instead of in it: other events are handled while a flush is under way.
-        self.aside = aside
-        self.limits = limits or ReplicaLimits()
-        self.mark_ms = config.heartbeat_interval_ms
-        self.wall_skew_ms = 0.0
 
 
 class Host:
@@ -103,6 +49,7 @@ class Host:
         "damage",
         "disk",
         "engine",
+        "flushes",
         "incarnation",
         "is_founder",
         "is_retired",
@@ -123,6 +70,7 @@ class Host:
         "_last_write_ms",
         "_marked",
         "_random",
+        "_saving",
         "_turn_at_ms",
     )
 
@@ -160,6 +108,7 @@ class Host:
         # Which process this is: rises with each start, so that what was meant for an earlier one finds nobody.
         self.life = 0
         self.damage: StorageError | None = None
+        self.flushes = 0  # of this process
         self.engine: ReplicationEngine
         self.storage: Storage
         self._random: Random = clock.random(f"node {node}")
@@ -170,6 +119,9 @@ class Host:
         self._flush_queue: list[LogWrite] = []  # written since it began
         self._last_write_ms = 0.0
         self._marked = True
+        self._saving = SnapshotSaving(
+            self, self._random, guard=self._guard, is_busy=self._is_busy, carry_out=self._carry_out
+        )
 
     @property
     def is_up(self) -> bool:
@@ -218,6 +170,7 @@ class Host:
         self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
         self.peers, self.met = {}, {}
+        self.flushes = 0
         self._ask_for_turn(self.clock.now_ms)
 
     def _spec(self, group: GroupId, found: RecoveredGroup | None) -> GroupSpec:
@@ -390,7 +343,7 @@ class Host:
                 self.peers = effects.peers
                 self.met = {node: life for node, life in self.met.items() if node in effects.peers}
             for request in effects.requests:
-                self._requests[type(request)](self, request)
+                self._saving.carry_out(request)
             if effects.writes and not self._write(effects.writes):
                 return  # goes on when the flush is over
         self.storage.maintain()
@@ -424,22 +377,18 @@ class Host:
             return True
         self.disk.is_awaited = True
         self.storage.write(writes, durable=True)
-        self._block(self._flushed_inline, writes)
-        return False
-
-    def _block(self, then: Callable[..., None], *arguments: Any) -> None:
-        """The process stands still for as long as its disk took, then goes on."""
         self._busy_until_ms = self.clock.now_ms + self.disk.spent_ms
         self.disk.spent_ms = 0.0
-        self.clock.at(self._busy_until_ms, self._unblock, self.life, then, arguments)
+        self.clock.at(self._busy_until_ms, self._unblock, self.life, writes)
+        return False
 
-    def _unblock(self, life: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def _unblock(self, life: int, writes: list[LogWrite]) -> None:
         if life != self.life:
             return
         if self.state == "paused":
-            self.clock.after(1.0, self._unblock, life, then, arguments)
+            self.clock.after(1.0, self._unblock, life, writes)
             return
-        self._guard(then, *arguments)
+        self._guard(self._flushed_inline, writes)
 
     def _flushed_inline(self, writes: list[LogWrite]) -> None:
         self.disk.end_wait()
@@ -449,6 +398,7 @@ class Host:
             self._ask_for_turn(self.clock.now_ms)
 
     def _persisted(self, writes: list[LogWrite]) -> None:
+        self.flushes += 1
         for write in writes:
             self.watcher.on_durable(self, write)
             self.engine.handle(Persisted(write.group, write.number))
@@ -491,74 +441,5 @@ class Host:
             self.storage.mark()
             self._marked = True
 
-    # --- snapshots ---
-
-    def _save_snapshot(self, request: SaveSnapshot) -> None:
-        try:
-            writer = self.storage.snapshots.create(request.group, request.meta)
-        except StorageError as error:
-            self._fail_snapshot(request, error)
-        else:
-            self.clock.after(self._random.random() * 5.0, self._write_piece, self.life, request, writer, request.chunks)
-
-    def _fail_snapshot(self, request: SaveSnapshot, error: Exception) -> None:
-        self.trace.note(self.node, "has no snapshot:", str(error))
-        self.engine.handle(SnapshotFailed(request.group))
-
-    def _write_piece(self, life: int, request: SaveSnapshot, writer: Any, pieces: Iterator[bytes]) -> None:
-        """One piece at a time, with turns between them: the state goes on changing meanwhile."""
-        if life != self.life:
-            return
-        if self.state == "paused" or self.clock.now_ms < self._busy_until_ms:
-            self.clock.after(1.0, self._write_piece, life, request, writer, pieces)
-            return
-        self._guard(self._continue_snapshot, request, writer, pieces)
-
-    def _continue_snapshot(self, request: SaveSnapshot, writer: Any, pieces: Iterator[bytes]) -> None:
-        try:
-            piece = next(pieces, None)
-            if piece is not None:
-                writer.write(piece)
-                self.clock.after(self._random.random() * 5.0, self._write_piece, self.life, request, writer, pieces)
-                return
-            size_bytes = writer.finish()
-        except StorageError as error:
-            writer.abort()
-            self._fail_snapshot(request, error)
-        else:
-            self.trace.note(self.node, "has saved snapshot", request.meta.id)
-            self.watcher.on_snapshot(self, request.group, request.meta)
-            self.engine.handle(SnapshotSaved(request.group, request.meta, size_bytes))
-        self.disk.spent_ms = 0.0
-        self._carry_out()
-
-    def _read_chunk(self, request: ReadChunk) -> None:
-        data, total = self.storage.snapshots.read(request.group, request.meta.id, request.offset, CHUNK_BYTES)
-        self.engine.handle(ChunkRead(request.group, request.target, request.meta, request.offset, total, data))
-
-    def _store_chunk(self, request: StoreChunk) -> None:
-        snapshots = self.storage.snapshots
-        wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
-        complete = wanted == request.total_bytes
-        chunks = snapshots.chunks(request.group, request.meta.id) if complete else ()
-        if complete:
-            self.trace.note(self.node, "has received snapshot", request.meta.id)
-            self.watcher.on_snapshot(self, request.group, request.meta)
-        self.engine.handle(
-            ChunkStored(
-                request.group,
-                request.source,
-                request.meta.id,
-                wanted,
-                complete=complete,
-                meta=request.meta,
-                chunks=chunks,
-                size_bytes=request.total_bytes,
-            )
-        )
-
-    _requests: Mapping[type, Callable[["Host", Any], None]] = {
-        SaveSnapshot: _save_snapshot,
-        ReadChunk: _read_chunk,
-        StoreChunk: _store_chunk,
-    }
+    def _is_busy(self) -> bool:
+        return self.state == "paused" or self.clock.now_ms < self._busy_until_ms
