@@ -113,9 +113,7 @@ class Node:
         recovered = self.storage.recover()
         self.engine = ReplicationEngine(
             node=self.id,
-            groups={
-                group: self._spec(group, machine, recovered.get(group)) for group, machine in self._machines.items()
-            },
+            groups={group: self._spec(group, each, recovered.get(group)) for group, each in self._machines.items()},
             random=self._random,
             now_ms=self._now_ms(),
             remember=self.options.remember_events,

@@ -62,7 +62,7 @@ class Cluster:
         weather: Weather = CALM,
         speed: DiskSpeed | None = None,
         flush_aside: bool = False,
-        segment_bytes: int = 64 * 1024,
+        segment_bytes: int = 1024 * 1024,
         sessions_max: int = SESSIONS_MAX,
         idle_ms: int = IDLE_MS,
         machine: type[StateMachine] | Subject | None = None,
@@ -109,7 +109,7 @@ class Cluster:
             self.watch.make_machine,
             self._open_storage,
             aside=self._flush_aside,
-            limits=self._limits,
+            limits=self._limits or ReplicaLimits(frame_bytes=self._segment_bytes // 4),
         )
         disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, self._speed)
         host = self.hosts[name] = Host(

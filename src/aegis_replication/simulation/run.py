@@ -135,7 +135,7 @@ class Play:
             segment_bytes=plan.segment_bytes,
             priorities=plan.priorities,
             machine=subject,
-            limits=ReplicaLimits(frame_commands=plan.frame_commands),
+            limits=ReplicaLimits(frame_bytes=plan.segment_bytes // 4, frame_commands=plan.frame_commands),
         )
         self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew, plan.is_uniform)
         self.nemesis = Nemesis(self.cluster, plan)
