@@ -14,7 +14,12 @@ PACKAGE = Path(__file__).parents[1] / "src" / "aegis_replication"
 
 # By file that is written: which classes and functions have a blocking twin, and where they come from.
 FILES = {
-    "sync/client.py": (("WriteBatch", "client.batch"), ("Client", "client.client"), ("connect", "client.client")),
+    "sync/client.py": (
+        ("WriteBatch", "client.batch"),
+        ("MembersClient", "client.members"),
+        ("Client", "client.client"),
+        ("connect", "client.client"),
+    ),
     "sync/local.py": (("Database", "local"), ("LocalCluster", "local"), ("open", "local")),
 }
 QUESTIONS = {
@@ -23,6 +28,7 @@ QUESTIONS = {
 }
 TWINS = {
     "WriteBatch": "aegis_replication.sync.client",
+    "MembersClient": "aegis_replication.sync.client",
     "Client": "aegis_replication.sync.client",
     "MachineProxy": "aegis_replication.sync.machines",
     "Database": "aegis_replication.sync.local",

@@ -47,12 +47,26 @@ def make_node(config: NodeConfig) -> Node:
 
     Raises StorageError when the directory can't be used, ConfigError for a configuration that can't work.
     """
-    storage = open_storage(config.node.data, config.cluster.name, config.node_id)
+    storage = open_storage(config.node.data, config.cluster.name, config.node_id, joins=bool(config.cluster.join))
     limits = config.wire_limits()
-    own = greeting(config.cluster.name, config.node_id, storage, client_address=config.advertise, limits=limits)
+    own = greeting(
+        config.cluster.name,
+        config.node_id,
+        storage,
+        client_address=config.advertise,
+        peer_address=config.peer_advertise,
+        priority=config.raft.priority,
+        limits=limits,
+    )
     machine = SessionMachine(KeyValueMachine(KeyValueLimits(value_bytes=limits.value_bytes)))
     return Node(
-        NodeOptions(config=config.raft_config(), cluster=config.cluster.name, client_address=config.advertise),
+        NodeOptions(
+            config=config.raft_config(),
+            cluster=config.cluster.name,
+            client_address=config.advertise,
+            peer_address=config.peer_advertise,
+            peer_addresses=config.peers,
+        ),
         storage=storage,
         peers=TcpPeerTransport(own, config.peers, listen=config.peer_listen, random=Random()),
         doors=[TcpClientDoor(own, listen=config.node.listen, peer_address=config.peer_listen)],
@@ -60,9 +74,12 @@ def make_node(config: NodeConfig) -> Node:
     )
 
 
-def open_storage(storage: StorageLike, cluster: str, node: NodeId) -> Storage:
-    """The storage that is meant. Raises StorageError, DirectoryInUse or WrongIdentity."""
-    identity = Identity(cluster, node, secrets.randbits(64))
+def open_storage(storage: StorageLike, cluster: str, node: NodeId, *, joins: bool = False) -> Storage:
+    """The storage that is meant; `joins`: a new one is for a node that is to be added to a cluster.
+
+    Raises StorageError, DirectoryInUse or WrongIdentity.
+    """
+    identity = Identity(cluster, node, secrets.randbits(64), joins=joins)
     if storage is None or storage == "memory":
         return MemoryStorage(identity)
     if isinstance(storage, str | os.PathLike):
@@ -71,7 +88,14 @@ def open_storage(storage: StorageLike, cluster: str, node: NodeId) -> Storage:
 
 
 def greeting(
-    cluster: str, node: NodeId, storage: Storage, *, client_address: str, limits: wire.Limits | None = None
+    cluster: str,
+    node: NodeId,
+    storage: Storage,
+    *,
+    client_address: str,
+    peer_address: str = "",
+    priority: int = 1,
+    limits: wire.Limits | None = None,
 ) -> wire.Hello:
     """How a node introduces itself."""
     return wire.Hello(
@@ -82,6 +106,8 @@ def greeting(
         node=node,
         incarnation=storage.identity.incarnation,
         client_address=client_address,
+        peer_address=peer_address,
+        priority=priority,
         limits=limits or wire.Limits(),
     )
 
@@ -174,7 +200,12 @@ class Member:
     def _assemble(self, storage: Storage, machine: Machine) -> Node:
         raft = self.raft
         own = greeting(
-            self.cluster, self.id, storage, client_address=self.listen or ("" if raft.addresses else self.id)
+            self.cluster,
+            self.id,
+            storage,
+            client_address=self.listen or ("" if raft.addresses else self.id),
+            peer_address=raft.addresses.get(self.id, ""),
+            priority=raft.priority,
         )
         door = MemoryClientDoor(own)
         self.doors[self.id] = OpenDoor(door, asyncio.get_running_loop())
@@ -182,7 +213,13 @@ class Member:
         if self.listen:
             doors.append(TcpClientDoor(own, listen=self.listen))
         return Node(
-            NodeOptions(config=raft, cluster=self.cluster, client_address=own.client_address),
+            NodeOptions(
+                config=raft,
+                cluster=self.cluster,
+                client_address=own.client_address,
+                peer_address=own.peer_address,
+                peer_addresses=raft.addresses,
+            ),
             storage=storage,
             peers=self._transport or self._make_transport(own),
             doors=doors,

@@ -72,8 +72,35 @@ class Overloaded(Retryable):
     """Too much is waiting already; the request was not taken. Send again after a pause."""
 
 
+class ChangePending(Retryable):
+    """The leader is busy with another change of members or a hand-over, or too new for one: ask again in a moment."""
+
+
 class Unavailable(Retryable):
     """No node could be reached, or none leads, within the time given; the request had no effect."""
+
+
+# --- members: the change was refused, nothing happened ---------------------------------------------------------------
+
+
+class ChangeRefused(AegisError):
+    """A change of members, or a hand-over of leadership, that can't be made as asked; the message says what to do."""
+
+
+class WouldLoseQuorum(ChangeRefused):
+    """With the members changed like that, no majority of voters would answer."""
+
+
+class LearnerLags(ChangeRefused):
+    """A learner that is too far behind to count as a voter: wait, or look why it doesn't catch up."""
+
+
+class UnknownMember(ChangeRefused):
+    """The node isn't a member of the group, or not one of the kind that is needed."""
+
+
+class MemberExists(ChangeRefused):
+    """A member has this id already, as something else than asked for, or with another data directory."""
 
 
 # --- bad luck: what became of the request is not known --------------------------------------------------------------

@@ -112,6 +112,7 @@ class NodeProcess:
         client_address: str,
         peer_address: str,
         peers: Mapping[NodeId, str],
+        join: str = "",
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         launcher: Sequence[str] = (),
@@ -119,6 +120,7 @@ class NodeProcess:
         self.node, self.directory = node, directory
         self.client_address, self.peer_address = client_address, peer_address
         self.peers = dict(peers)
+        self.join = join  # client addresses of the cluster that it is to be added to, instead of peers
         self.options = list(options)
         self.environment = dict(environment or {})
         self.launcher = list(launcher) or [sys.executable, "-m", "aegis_replication.cli.main"]
@@ -127,11 +129,12 @@ class NodeProcess:
 
     def command(self) -> list[str]:
         """The command line that runs this node."""
+        peers = ",".join(f"{node}={address}" for node, address in sorted(self.peers.items()))
         return [
             *self.launcher,
             *("node", "start", "--name", self.node, "--data", str(self.directory)),
             *("--listen", self.client_address, "--peer-listen", self.peer_address),
-            *("--peers", ",".join(f"{node}={address}" for node, address in sorted(self.peers.items()))),
+            *(("--join", self.join) if self.join else ("--peers", peers)),
             *self.options,
         ]
 
@@ -228,6 +231,27 @@ class LocalProcesses:
     def endpoints(self) -> str:
         """All client addresses, as connect() takes them."""
         return ",".join(node.client_address for node in self.nodes.values())
+
+    def add(self, name: NodeId) -> NodeProcess:
+        """One more node, not started yet, that will ask those that run now to add it."""
+        client, peer = free_ports(2)
+        any_node = next(iter(self.nodes.values()))
+        node = self.nodes[name] = NodeProcess(
+            name,
+            self.directory / name,
+            client_address=f"{_LOOPBACK}:{client}",
+            peer_address=f"{_LOOPBACK}:{peer}",
+            peers={},
+            join=",".join(each.client_address for each in self.nodes.values() if each.is_running),
+            options=any_node.options,
+            environment=any_node.environment,
+            launcher=any_node.launcher,
+        )
+        return node
+
+    def forget(self, name: NodeId) -> None:
+        """End a node that is no member any more, and start it never again."""
+        self.nodes.pop(name).kill()
 
     def start(self) -> None:
         """Start every node that doesn't run."""

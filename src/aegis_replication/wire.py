@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
@@ -35,7 +36,7 @@ REQUEST_VOTE, VOTE_REPLY, APPEND, APPEND_REPLY, INSTALL_SNAPSHOT, SNAPSHOT_REPLY
 ALIVE: Final = 14  # empty; between peers' transports, the accepting side answers each with one
 PIECE: Final = 15  # part of a large packet: u8 last | bytes
 PIECE_BYTES: Final = 256 * 1024  # a peer's packet above this goes in pieces, so that urgent ones fit between them
-COMMAND, QUERY, STATUS, PING = range(16, 20)
+COMMAND, QUERY, STATUS, PING, ADMIN = range(16, 21)
 REPLY: Final = 32
 HELLO: Final = 255
 
@@ -64,6 +65,9 @@ class Hello(msgspec.Struct, frozen=True):
     features: int = 0
     limits: Limits = Limits()
     refusal: str = ""  # set by the side that closes: why, and what to do
+    peer_address: str = ""  # where a peer's peers connect, so that the others can call it back
+    priority: int = 1  # how much a peer wants to lead; 0: never
+    configuration: int = 0  # index of the configuration that a peer has in force
 
 
 _HELLO_ENCODER = msgspec.msgpack.Encoder()
@@ -84,6 +88,11 @@ def decode_hello(kind: int, body: bytes) -> Hello:
         return _HELLO_DECODER.decode(memoryview(body)[len(MAGIC) :])
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also: no UTF-8; nested beyond all measure
         raise ProtocolError(f"malformed handshake: {error}") from None
+
+
+def introduction(hello: Hello) -> Introduction:
+    """What a peer says of itself, as its replicas take it."""
+    return Introduction(hello.incarnation, hello.peer_address, hello.priority, hello.configuration)
 
 
 def choose_version(mine: Hello, theirs: Hello) -> int:
@@ -245,7 +254,8 @@ REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
     UNKNOWN,  # text; may or may not be applied (the node stops, or lost its place in the log)
     NOT_AN_INTEGER,  # text
     REFUSED,  # text; beyond the session's window, wrong epoch, locked: had no effect and leaves no trace
-) = range(10)
+    CHANGE_REFUSED,  # [error's name, text]; a change of members or a hand-over that can't be made as asked, or not now
+) = range(11)
 
 
 class Request(NamedTuple):

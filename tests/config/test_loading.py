@@ -126,6 +126,22 @@ def test_a_nodes_own_line_among_its_peers_is_where_it_listens() -> None:
     assert load_config(flags={**flags, "node.peer_listen": "127.0.0.1:9"}, environment={}).peer_listen == "127.0.0.1:9"
 
 
+def test_where_the_others_connect_is_told_as_they_can_use_it() -> None:
+    flags = {"cluster.node_id": "n1", "cluster.peers": "n1=127.0.0.1:7,n2=127.0.0.1:8"}
+
+    assert load_config(flags=flags, environment={}).peer_advertise == "127.0.0.1:7"
+    assert load_config(flags={**flags, "node.peer_advertise": "127.0.0.1:9"}, environment={}).peer_advertise == (
+        "127.0.0.1:9"
+    )
+    assert load_config(flags={"node.peer_listen": "127.0.0.1:0"}, environment={}).peer_advertise == ""
+
+
+def test_a_cluster_to_join_is_a_list_of_addresses() -> None:
+    flags = {"cluster.node_id": "n4", "cluster.join": "127.0.0.1:7480, 127.0.0.1:7490"}
+
+    assert load_config(flags=flags, environment={}).cluster.join == ("127.0.0.1:7480", "127.0.0.1:7490")
+
+
 def test_packets_grow_with_the_largest_value() -> None:
     usual = load_config(environment={}).wire_limits()
     large = load_config(flags={"limits.value_bytes": 8 * 1024 * 1024}, environment={}).wire_limits()
@@ -157,6 +173,17 @@ def test_packets_grow_with_the_largest_value() -> None:
         ({"node.listen": "0.0.0.0:7480"}, "--insecure"),
         ({"node.advertise": "10.0.0.1:7480"}, "node.advertise = '10.0.0.1:7480': other machines can connect"),
         ({"cluster.node_id": "a", "cluster.peers": "b=10.0.0.1:1"}, "cluster.peers = '10.0.0.1:1'"),
+        ({"cluster.node_id": "a", "cluster.join": "nowhere"}, "cluster.join = 'nowhere': must be host:port"),
+        ({"cluster.join": "127.0.0.1:1"}, "cluster.node_id is missing beside cluster.join"),
+        (
+            {"cluster.node_id": "a", "cluster.join": "127.0.0.1:1", "cluster.peers": "a=127.0.0.1:2"},
+            "cluster.join beside cluster.peers: .* leave one of them out",
+        ),
+        (
+            {"cluster.node_id": "a", "cluster.join": "127.0.0.1:1", "node.peer_listen": "0.0.0.0:7481"},
+            "the others can't connect to that: .* --peer-advertise",
+        ),
+        ({"raft.priority": -1}, "raft.priority = -1 points: .*; try 1"),
         ({"limits.value_bytes": 9 * 1024 * 1024}, "<= 8388608"),
         ({"node.data": ""}, "node.data = ''"),
         ({"node.insecure": "perhaps"}, "node.insecure = 'perhaps'"),

@@ -61,6 +61,12 @@ class Heard:
     def on_peer_packet(self, source: NodeId, kind: int, body: bytes) -> None:
         self.packets.append((source, kind, body))
 
+    def why_not_peer(self, hello: Hello) -> str | None:
+        return None
+
+    def on_peer_met(self, hello: Hello) -> None:
+        pass
+
     def on_peer_up(self, hello: Hello) -> None:
         self.up.append(hello)
 

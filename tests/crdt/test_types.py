@@ -1,7 +1,5 @@
 """Does each type say what its page says? The forms of the README, and what the laws can't see."""
 
-from typing import Any
-
 import pytest
 
 from aegis_replication.crdt import (
@@ -339,14 +337,13 @@ def test_collecting_keeps_values_and_drops_what_is_past() -> None:
     for number in range(49):
         entries.remove(number)
     text.delete(10, 40)
-    cuts: list[tuple[Any, Any]] = [(counter, 50), ({}, 1), ("x" * 10, 10)]
 
     gone = [each.collect(each.context()) for each in (counter, entries, text)]
 
-    assert gone == [49, 49, 91 - 1 - 10 + 10]
-    assert counter.value() == cuts[0][1]
+    assert gone == [49, 49, 50]
+    assert counter.value() == 50
     assert entries.value() == {49: "v"}
-    assert text.value() == cuts[2][0]
+    assert text.value() == "x" * 10
     assert [each.size().entry_count for each in (counter, entries, text)] == [1, 1, 1]
     text.insert(10, "!")
     assert text.value() == "x" * 10 + "!"

@@ -22,7 +22,8 @@ from aegis_replication.engine.events import (
     SnapshotSaved,
     Ticked,
 )
-from aegis_replication.engine.replica import GroupSpec, Replica, ReplicaLimits
+from aegis_replication.engine.replica import Replica
+from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
 from aegis_replication.state_machine import commands
 from aegis_replication.state_machine.key_value import KeyValueMachine
@@ -140,7 +141,7 @@ class Engines:
             self.replies.append((name, request, status, msgspec.msgpack.decode(body)))
         for target, group, message in effects.messages:
             self.messages.append((name, target, message))
-            if name not in self.cut and target not in self.cut:
+            if name not in self.cut and target not in self.cut and target in self.engines:
                 packet = wire.encode_message(group, message)
                 self.tell(target, Received(name, *wire.decode_message(packet[4], packet[5:])))
         for write in effects.writes:

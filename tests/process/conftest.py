@@ -34,10 +34,13 @@ def cluster_of(tmp_path: Path) -> Iterator[ClusterOf]:
     """Makes a cluster that is not started; `changed` names test-only changes (launch_node.py). Killed at the end."""
     made: list[LocalProcesses] = []
 
-    def make(*, changed: str = "", options: tuple[str, ...] = (), prefix: tuple[str, ...] = ()) -> LocalProcesses:
+    def make(
+        *, changed: str = "", options: tuple[str, ...] = (), prefix: tuple[str, ...] = (), count: int = 3
+    ) -> LocalProcesses:
         launcher = [*prefix, sys.executable, str(LAUNCHER)]
         cluster = LocalProcesses(
             tmp_path / f"cluster{len(made)}",
+            count=count,
             options=("--cluster", "tests", *options),
             environment={"AEGIS_TEST_NODE": changed},
             launcher=launcher,

@@ -14,6 +14,7 @@ from raft_replicas import (
     terms_of,
 )
 
+from aegis_replication.consensus.changes import AddLearner, Demote, Promote, Remove, Replace
 from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
@@ -259,6 +260,30 @@ class Teller:
         self.cluster[target].step(leader, TimeoutNow(self.cluster[leader].term))
         self.cluster.run()
 
+    def change(self, leader: str, what: str, *words: str) -> None:
+        """change LEADER add X [promote], promote X, demote X, remove X, replace X Y, [jointly]: and what follows."""
+        joint = words[-1] == "jointly"
+        names = [word for word in words if word not in ("jointly", "promote")]
+        kind = {"add": AddLearner, "promote": Promote, "demote": Demote, "remove": Remove, "replace": Replace}[what]
+        options = {"promote": True} if what == "add" and "promote" in words else {}
+        if self.cluster[leader].propose_change(kind(*names, **options), joint=joint) is None:
+            self.tell(f"{leader}: it is so already")
+        self.cluster.run()
+
+    def transfer(self, leader: str, *target: str) -> None:
+        """transfer LEADER [TARGET]: it hands over, and whatever follows."""
+        self.cluster[leader].transfer(*target)
+        self.cluster.run()
+
+    def show_members(self, *names: str) -> None:
+        """members NAME...: voters, outgoing voters, learners as each has them in force, and since which entry."""
+        for name in names or sorted(self.cluster.rafts):
+            raft = self.cluster[name]
+            held = raft.configuration
+            halves = " and ".join("".join(half) for half in (held.voters, held.outgoing) if half)
+            learners = f", learners {''.join(held.learners)}" if held.learners else ""
+            self.tell(f"{name}: voters {halves}{learners} since entry {raft.configuration_index}")
+
     def show(self, *names: str) -> None:
         """status [NAME...]: role, term, leader, vote, log, commit index and applied index of each."""
         for name in names or sorted(self.cluster.rafts):
@@ -300,6 +325,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "lost-peer": Teller.lose_peer,
     "timeout-now": Teller.hand_over,
     "status": Teller.show,
+    "change": Teller.change,
+    "transfer": Teller.transfer,
+    "members": Teller.show_members,
 }
 
 

@@ -112,7 +112,7 @@ def test_a_restart_that_finds_anything_else_is_caught(hard_state: HardState, ent
 
 
 def agreement() -> AgreementChecker:
-    return AgreementChecker(1, 3, DurabilityChecker())
+    return AgreementChecker(1, DurabilityChecker())
 
 
 class NoLog:

@@ -43,6 +43,16 @@ def test_a_directory_keeps_its_first_incarnation(tmp_path: Path) -> None:
     storage.close()
 
 
+def test_a_directory_made_to_join_remembers_it(tmp_path: Path) -> None:
+    """Its node must not begin a cluster of its own, however it is started next."""
+    make(tmp_path / "data", Identity("prod", "n1", 42, joins=True))
+
+    storage = DirectoryStorage.open(tmp_path / "data", Identity("prod", "n1", 43))
+
+    assert storage.identity.joins
+    storage.close()
+
+
 def test_missing_parents_are_made(tmp_path: Path) -> None:
     make(tmp_path / "var" / "lib" / "aegis")
 

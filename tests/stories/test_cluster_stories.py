@@ -4,7 +4,7 @@ import pytest
 
 import aegis_replication as aegis
 from aegis_replication.consensus.config import RaftConfig
-from aegis_replication.engine.replica import ReplicaLimits
+from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import CommandFailed, OutcomeUnknown, Unavailable
 from aegis_replication.simulation import Cluster, DiskSpeed
 

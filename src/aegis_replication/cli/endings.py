@@ -4,12 +4,14 @@ from typing import Final
 
 from aegis_replication.errors import (
     AegisError,
+    ChangeRefused,
     ConfigError,
     DeadlineExceeded,
     InvalidArgument,
     OutcomeUnknown,
     Retryable,
     SessionExpired,
+    UnknownMember,
 )
 
 OK: Final = 0
@@ -41,6 +43,8 @@ class Unhealthy(AegisError):
 _CODES: Final = (
     (NotFound, NOT_FOUND),
     (Conflict, CONFLICT),
+    (UnknownMember, NOT_FOUND),
+    (ChangeRefused, CONFLICT),
     (Unhealthy, UNHEALTHY),
     (OutcomeUnknown, OUTCOME_UNKNOWN),
     (SessionExpired, OUTCOME_UNKNOWN),

@@ -1,4 +1,4 @@
-"""How does one node run as a process? From its flags to its last line."""
+"""How does one node run as a process? From its flags to its last line. Its siblings are in cli.members."""
 
 import asyncio
 import gc
@@ -17,8 +17,18 @@ from aegis_replication.cli.options import examples
 from aegis_replication.cli.output import say
 from aegis_replication.config import NodeConfig, load_config
 from aegis_replication.errors import ConfigError, DiskFailed
+from aegis_replication.joining import join as join_cluster
 
-app = App(name="node", help="Run a node.")
+app = App(name="node", help="Run a node; see and change who the members are.")
+for _name, _text in (
+    ("list", "Who the members are, how far each is, and who leads."),
+    ("add", "Add a node: a learner first, a voter once it has caught up."),
+    ("remove", "Remove a node from the members."),
+    ("promote", "Make a learner a voter."),
+    ("demote", "Make a voter a learner."),
+    ("replace", "Put a new node in the place of a voter, in one change."),
+):
+    app.command(f"aegis_replication.cli.members:{_name}_app", name=_name, help=_text)
 
 # The replicated state is millions of small objects that live for long: collecting them often costs a third of the
 # throughput and frees nothing.
@@ -33,6 +43,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
         "aegis node start --name n1 --data ./n1",
         "aegis node start --name n1 --data ./n1 --listen 127.0.0.1:7480 \\",
         "    --peers n1=127.0.0.1:7481,n2=127.0.0.1:7491,n3=127.0.0.1:7501",
+        "aegis node start --name n4 --data ./n4 --listen 127.0.0.1:7510 --peer-listen 127.0.0.1:7511 \\",
+        "    --join 127.0.0.1:7480",
         "aegis node start --config aegis.toml",
     )
 )
@@ -43,7 +55,11 @@ def start(
     listen: str | None = None,
     peer_listen: str | None = None,
     advertise: str | None = None,
+    peer_advertise: str | None = None,
     peers: str | None = None,
+    join: str | None = None,
+    learner: Annotated[bool | None, Parameter(negative=())] = None,
+    priority: int | None = None,
     cluster: str | None = None,
     config: Annotated[Path | None, Parameter(env_var="AEGIS_CONFIG")] = None,
     loop: Literal["auto", "uvloop", "asyncio"] | None = None,
@@ -66,8 +82,16 @@ def start(
         Where the other nodes connect; else this node's own line in --peers.
     advertise
         Where clients are told to connect; else as --listen.
+    peer_advertise
+        Where the other nodes are told to connect; else as --peer-listen.
     peers
         The voters at first start: n1=HOST:PORT,n2=HOST:PORT,... Afterwards the data directory knows them.
+    join
+        Instead of --peers, a new node's: client addresses of a cluster that is to add it, HOST:PORT,...
+    learner
+        With --join: stay a learner, which gets every entry and counts for nothing.
+    priority
+        Leadership goes to the node with the highest that has caught up; 0: never to this one.
     cluster
         The cluster's name: nodes of another one are refused.
     config
@@ -89,10 +113,14 @@ def start(
             "cluster.node_id": name,
             "cluster.name": cluster,
             "cluster.peers": peers,
+            "cluster.join": join,
+            "raft.priority": priority,
             "node.data": data,
             "node.listen": listen,
             "node.peer_listen": peer_listen,
             "node.advertise": advertise,
+            "node.peer_advertise": peer_advertise,
+            "node.learner": learner,
             "node.loop": loop,
             "node.insecure": insecure,
         },
@@ -119,10 +147,16 @@ async def _serve(settings: NodeConfig) -> int:
         f"aegis: {node.id} of cluster {settings.cluster.name} is ready: clients {settings.advertise}, "
         f"peers {settings.peer_listen}, data {settings.node.data}, loop {type(loop).__module__.partition('.')[0]}"
     )
+    joining = asyncio.ensure_future(
+        join_cluster(node, settings.cluster.join, as_voter=not settings.node.learner)
+        if settings.cluster.join
+        else asyncio.sleep(0)
+    )
     failed = asyncio.ensure_future(node.wait_failed())
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
+    joining.cancel()
     for number in _SIGNALS:  # it is stopping: an impatient second signal must not kill it at its very end
         signal.signal(number, signal.SIG_IGN)
     if failed.done():
@@ -131,6 +165,8 @@ async def _serve(settings: NodeConfig) -> int:
         say(f"aegis: {node.id} stopped by itself ({what}{type(reason).__name__}): {reason}")
         return endings.ERROR
     failed.cancel()
+    if not await node.drain():
+        say(f"aegis: {node.id} leads still, nobody took over: the others elect a leader when it is gone")
     await node.stop()
     say(f"aegis: {node.id} stopped; everything acknowledged is on disk")
     return endings.OK

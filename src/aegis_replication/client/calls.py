@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from aegis_replication import wire
+from aegis_replication.admin import refusal
 from aegis_replication.client.links import Link
 from aegis_replication.client.session import Session
 from aegis_replication.errors import (
@@ -58,6 +59,9 @@ def describe(asked: Any) -> str:
     return words
 
 
+CHANGING = (wire.COMMAND, wire.ADMIN)
+"""Requests of which a missing answer leaves open whether they had an effect."""
+
 # What had no effect, or one that the session makes safe to ask for again.
 _AGAIN = frozenset((wire.NOT_LEADER, wire.OVERLOADED, wire.SESSION_EXPIRED, wire.DROPPED, wire.UNKNOWN, wire.REFUSED))
 
@@ -69,6 +73,7 @@ def _failed(detail: Any) -> AegisError:
 _ERRORS: dict[int, Callable[[Any], AegisError]] = {
     wire.INVALID: lambda detail: InvalidCommand(str(detail)),
     wire.FAILED: _failed,
+    wire.CHANGE_REFUSED: lambda detail: refusal(str(detail[0]), str(detail[1])),
     wire.NOT_AN_INTEGER: lambda detail: NotAnInteger(str(detail)),
 }
 
@@ -87,7 +92,7 @@ def final_error(status: int, body: bytes) -> AegisError | None:
 
 def unanswered(call: Call, why: str, trouble: str) -> AegisError:
     """The error that ends a call without an answer: is it known that it had no effect?"""
-    if call.kind == wire.COMMAND and (call.is_unsure or call.link is not None):
+    if call.kind in CHANGING and (call.is_unsure or call.link is not None):
         return OutcomeUnknown(call.what, why)
     if call.link is not None:
         return DeadlineExceeded(f"{call.what}: {call.link.address} gave no answer: {why}")

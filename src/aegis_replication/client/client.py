@@ -22,6 +22,7 @@ from aegis_replication.client.batch import WriteBatch
 from aegis_replication.client.endpoints import parse_endpoints
 from aegis_replication.client.links import Dialer
 from aegis_replication.client.machines import MachineProxy, marked
+from aegis_replication.client.members import MembersClient
 from aegis_replication.client.router import ASK_SECONDS, Router
 from aegis_replication.client.writer import Writer
 from aegis_replication.errors import AegisError, InvalidArgument, LevelNotSupported
@@ -97,7 +98,7 @@ class TcpDialer:
         return await connect_tcp(address, self._hello, timeout=timeout, on_replies=on_replies, on_lost=on_lost)
 
 
-class Client:
+class Client(MembersClient):
     """A cluster's keys and values, to be used on one event loop by any number of tasks at a time.
 
     Keys and values are bytes, or text that is stored as UTF-8. Every call takes `timeout=` in seconds. What a call may
@@ -115,8 +116,7 @@ class Client:
         random: Random | None = None,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self.timeout = seconds_of(timeout)
-        self._router = Router(dialer, endpoints, random=random)
+        super().__init__(Router(dialer, endpoints, random=random), timeout=timeout)
         self._writer = Writer(self._router)
         self._on_close = on_close
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from aegis_replication import wire
-from aegis_replication.client.calls import Call, final_error, reply_text, unanswered
+from aegis_replication.client.calls import CHANGING, Call, final_error, reply_text, unanswered
 from aegis_replication.client.doubt import Doubt
 from aegis_replication.client.endpoints import ENDPOINTS_MAX
 from aegis_replication.client.links import Dialer, Link, Links, look_at
@@ -255,7 +255,7 @@ class Router:
         for call in self._calls.values():
             if call.link is link and call.kind != wire.STATUS:
                 call.link = None
-                if call.kind == wire.COMMAND:
+                if call.kind in CHANGING:
                     call.is_unsure = True
                 self._parked.append(call)
 

@@ -121,6 +121,8 @@ def _converted(key: str, field: Any, setting: _Given) -> Any:
     value: Any = setting.value
     if key == "cluster.peers":
         value = [*_peers_of_text(value)] if setting.is_text else _ids_as_text(value)
+    elif key == "cluster.join" and setting.is_text:
+        value = [part.strip() for part in value.split(",") if part.strip()]
     elif key == "cluster.node_id" and type(value) is int:
         value = str(value)
     try:
@@ -165,12 +167,28 @@ def _check_names(config: NodeConfig) -> None:
             raise ConfigError(f"{where}cluster.peers names {peer.id!r} twice: give every node an id of its own")
         seen.add(_name(peer.id, "cluster.peers"))
         parse_address(peer.address, what=f"{where}cluster.peers: address of {peer.id}")
+    where = _place(config.origin("cluster.join"))
+    for address in cluster.join:
+        parse_address(address, what=f"{where}cluster.join")
+    if cluster.join and cluster.peers:
+        raise ConfigError(
+            f"{where}cluster.join beside cluster.peers: a node either begins a cluster with its peers or joins "
+            "one that is there; leave one of them out"
+        )
+    host = parse_address(config.peer_advertise, what="node.peer_listen").host if config.peer_advertise else ""
+    if host in ("0.0.0.0", "::") and (cluster.join or cluster.peers):
+        raise ConfigError(
+            f"node.peer_listen = {config.peer_advertise!r}: the others can't connect to that: say where they can with "
+            "--peer-advertise (node.peer_advertise), such as '10.0.0.4:7481'"
+        )
+    if cluster.join and not cluster.node_id:
+        raise ConfigError(f"{where}cluster.node_id is missing beside cluster.join: give the new node a name of its own")
     if cluster.node_id:
         _name(cluster.node_id, "cluster.node_id")
-    for key in ("node.listen", "node.peer_listen", "node.advertise"):
+    for key in ("node.listen", "node.peer_listen", "node.advertise", "node.peer_advertise"):
         address = getattr(config.node, key.partition(".")[2])
         if address:
-            may_choose = key != "node.advertise"  # port 0: the system chooses
+            may_choose = not key.endswith("advertise")  # port 0: the system chooses
             parse_address(address, what=f"{_place(config.origin(key))}{key}", any_port=may_choose)
 
 

@@ -46,6 +46,10 @@ class ClusterSection(_Section, frozen=True):
         tuple[Peer, ...],
         _about("the voters at first start", examples=["[{id = 'n2', address = '127.0.0.1:7491'}]"]),
     ] = ()
+    join: Annotated[
+        tuple[str, ...],
+        _about("client addresses of a cluster to join, instead of peers", examples=["['127.0.0.1:7480']"]),
+    ] = ()
 
 
 class NodeSection(_Section, frozen=True):
@@ -55,6 +59,8 @@ class NodeSection(_Section, frozen=True):
     listen: Annotated[str, _about("where clients connect")] = f"127.0.0.1:{CLIENT_PORT}"
     peer_listen: Annotated[str, _about("where the other nodes connect")] = f"127.0.0.1:{PEER_PORT}"
     advertise: Annotated[str, _about("where clients are told to connect; empty: as `listen`")] = ""
+    peer_advertise: Annotated[str, _about("where the others are told to connect; empty: as `peer_listen`")] = ""
+    learner: Annotated[bool, _about("join as a learner, for good, and not as a voter")] = False
     loop: Annotated[
         Literal["auto", "uvloop", "asyncio"], _about("the event loop; auto: uvloop where it is installed")
     ] = "auto"
@@ -75,6 +81,9 @@ class RaftSection(_Section, frozen=True):
     election_timeout_max: Annotated[int, _unit("ms", "longest silence before an election", ge=2, le=600_000)] = 300
     heartbeat_interval: Annotated[int, _unit("ms", "how often an idle leader is heard", ge=1, le=60_000)] = 50
     max_entries_per_request: Annotated[int, _unit("commands", "commands in one append, about", ge=1)] = 100
+    priority: Annotated[
+        int, _unit("points", "leadership goes to the highest; 0: never to this node", ge=0, le=1000)
+    ] = 1
     # A node goes by bytes; a count that strikes first is for machines with few, small, expensive commands.
     snapshot_threshold: Annotated[int, _unit("commands", "commands applied between snapshots", ge=1)] = 1_000_000
     snapshot_log_bytes: Annotated[int, _unit("bytes", "log written between snapshots", ge=65_536)] = 64 * 1024 * 1024
@@ -166,6 +175,13 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.node.peer_listen
 
     @property
+    def peer_advertise(self) -> str:
+        """Where the others are told to connect: as set, or this node's own line among `peers`, or where it listens."""
+        own = [peer.address for peer in self.cluster.peers if peer.id == self.node_id]
+        told = self.node.peer_advertise or (own[0] if own else self.peer_listen)
+        return "" if parse_address(told, what="peer address", any_port=True).port == 0 else told
+
+    @property
     def advertise(self) -> str:
         """Where clients are told to connect."""
         return self.node.advertise or self.node.listen
@@ -181,6 +197,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
             max_entries_per_request=raft.max_entries_per_request,
             snapshot_threshold=raft.snapshot_threshold,
             snapshot_log_bytes=raft.snapshot_log_bytes,
+            priority=raft.priority,
         )
 
     def wire_limits(self) -> Limits:
@@ -230,6 +247,7 @@ def exposed(config: NodeConfig) -> list[tuple[str, str]]:
         ("node.listen", config.node.listen),
         ("node.peer_listen", config.peer_listen),
         ("node.advertise", config.node.advertise),
+        ("node.peer_advertise", config.node.peer_advertise),
         *(("cluster.peers", address) for address in config.peers.values()),
     ]
     return [

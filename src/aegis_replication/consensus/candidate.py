@@ -48,8 +48,8 @@ class Campaign(Role):
     def score(self) -> str:
         """For the log line."""
         configuration = self.member.configuration
-        voters = len({*configuration.voters, *configuration.outgoing})
-        return f"{sum(self.votes.values())} of {voters} votes"
+        voters = {*configuration.voters, *configuration.outgoing}
+        return f"{sum(self.votes.get(voter, False) for voter in voters)} of {len(voters)} votes"
 
     def on_leader(self, source: NodeId, message: AppendEntries | InstallSnapshot) -> Transition:
         """Somebody else leads this term: follow (§5.2)."""
@@ -61,6 +61,8 @@ class Campaign(Role):
         if not member.is_term_durable:
             self.deadline_ms = member.draw_election_deadline()
             return None
+        if not member.may_lead:
+            return to_follower(None, "is no voter any more")
         why = f"no majority in time: {self.score()}"
         return to_pre_candidate(why) if member.config.pre_vote else to_candidate(why)
 

@@ -39,6 +39,7 @@ class RaftConfig:
         "trailing_entries",  # kept in the log below a snapshot, for followers a little behind, or ...
         "trailing_bytes",  # ... as many as fit here, whichever is less
         "pre_vote",  # ask whether an election could be won before starting one (thesis §9.6)
+        "priority",  # leadership goes to the highest that has caught up; 0: this node never stands for election
         "check_quorum",  # a leader that hears no majority steps down, and voters stick to a leader they hear (§6)
     )
 
@@ -57,6 +58,7 @@ class RaftConfig:
     trailing_bytes: int
     pre_vote: bool
     check_quorum: bool
+    priority: int
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class RaftConfig:
         trailing_bytes: int = 16 * MEBIBYTE,
         pre_vote: bool = True,
         check_quorum: bool = True,
+        priority: int = 1,
     ) -> None:
         own = _name("node_id", node_id)
         others, addresses = _peers(peers)
@@ -109,6 +112,7 @@ class RaftConfig:
             "trailing_bytes": _count("trailing_bytes", trailing_bytes, "bytes", 16 * MEBIBYTE, least=0),
             "pre_vote": _switch("pre_vote", pre_vote),
             "check_quorum": _switch("check_quorum", check_quorum),
+            "priority": _count("priority", priority, "points", 1, least=0),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)

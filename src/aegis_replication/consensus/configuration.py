@@ -17,10 +17,18 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     outgoing: tuple[NodeId, ...] = ()  # the old voters while a change is under way (joint consensus); else none
     learners: tuple[NodeId, ...] = ()  # get entries, have no say
     addresses: dict[NodeId, str] = {}  # where a member's peers reach it, "host:port", as far as told
+    incarnations: dict[NodeId, int] = {}  # which data directory a member has, once it was seen
+    promotions: dict[NodeId, NodeId] = {}  # learners that become voters once level: in whose place, or "" for nobody's
+    founders: tuple[NodeId, ...] = ()  # the voters of the first start, once they are no longer the same
 
     @property
     def members(self) -> frozenset[NodeId]:
         return frozenset((*self.voters, *self.outgoing, *self.learners))
+
+    @property
+    def is_joint(self) -> bool:
+        """Do two majorities decide until the change is over?"""
+        return bool(self.outgoing)
 
     def is_voter(self, node: NodeId) -> bool:
         """Has `node` a vote in either half?"""
@@ -37,6 +45,9 @@ def make_configuration(
     outgoing: Iterable[NodeId] = (),
     learners: Iterable[NodeId] = (),
     addresses: Mapping[NodeId, str] | None = None,
+    incarnations: Mapping[NodeId, int] | None = None,
+    promotions: Mapping[NodeId, NodeId] | None = None,
+    founders: Iterable[NodeId] = (),
 ) -> Configuration:
     """A configuration in its one canonical order: every node that is given the same members makes the same bytes."""
     return Configuration(
@@ -44,6 +55,9 @@ def make_configuration(
         tuple(sorted(set(outgoing))),
         tuple(sorted(set(learners))),
         dict(sorted((addresses or {}).items())),
+        dict(sorted((incarnations or {}).items())),
+        dict(sorted((promotions or {}).items())),
+        tuple(sorted(set(founders))),
     )
 
 
@@ -84,6 +98,55 @@ class ConfigurationStack:
     def index(self) -> LogIndex:
         """Where in the log the configuration in force stands; 0 before any."""
         return self._held[-1][0].index
+
+    @property
+    def held(self) -> list[Configuration]:
+        """All of them, oldest first."""
+        return [configuration for _, configuration in self._held]
+
+    @property
+    def oldest(self) -> Configuration:
+        """The newest configuration that is applied: committed, and never rolled back."""
+        return self._held[0][1]
+
+    @property
+    def newest(self) -> EntryId:
+        """The entry that holds the configuration in force; NOTHING before any."""
+        return self._held[-1][0]
+
+    def may_vote(self, node: NodeId) -> bool:
+        """Is `node` a voter by any configuration held? Until the newest is applied, an earlier one may return."""
+        return any(configuration.is_voter(node) for _, configuration in self._held)
+
+    def uncommitted(self, committed: LogIndex) -> int:
+        """How many of those held lie behind entry `committed`."""
+        return sum(at.index > committed for at, _ in self._held)
+
+    def before(self, index: LogIndex) -> Configuration:
+        """What was in force before the configuration of entry `index`; that one itself if nothing earlier is held."""
+        earlier = [configuration for at, configuration in self._held if at.index < index]
+        return earlier[-1] if earlier else self._held[0][1]
+
+    def why_not(self, node: NodeId, incarnation: int, configuration_index: LogIndex) -> str:
+        """Why `node`, with that data directory, isn't to be spoken with; "" when it is.
+
+        Whoever has a later configuration is listened to, also if it isn't a member here or is known with another
+        directory: so a replica that was away while others came, went or were added anew finds back. A removed node has
+        an earlier one, a directory made anew has none.
+        """
+        if configuration_index > self.index:
+            return ""
+        known = self.current.incarnations.get(node)
+        if known is not None and incarnation != known:
+            return (
+                f"{node} is known with data directory {known:016x}, this one is {incarnation:016x}: a directory made "
+                f"anew has forgotten its votes. Remove {node} and add it again (aegis node remove {node}), or give "
+                "the new node another name"
+            )
+        if self.members and node not in self.members:
+            named = ", ".join(sorted(self.members))
+            return f"{node} is not a member ({named}): check the peers on both nodes; if it was removed, stop it"
+        return ""
 
     def __len__(self) -> int:
         return len(self._held)

@@ -190,7 +190,7 @@ class Follower(Role):
         if source != member.leader:
             member.drop()
             return None
-        if not member.is_voter:
+        if not member.may_lead:
             return None
         return to_candidate(f"leader {source} handed over", force=True)
 
@@ -198,7 +198,7 @@ class Follower(Role):
         """No leader was heard, and no vote given, for an election timeout (§5.2)."""
         member = self.member
         why = f"no word from leader {member.leader}" if member.leader is not None else "no leader in sight"
-        if not member.is_voter:
+        if not member.may_lead:
             self.deadline_ms = member.draw_election_deadline()
             if member.leader is not None:
                 member.leader = None
@@ -216,9 +216,9 @@ class Follower(Role):
         if peer != member.leader:
             return
         self.heard_ms = float("-inf")
-        if member.config.pre_vote and member.is_voter:
+        if member.config.pre_vote and member.may_lead:
             configuration = member.configuration
-            others = sorted({*configuration.voters, *configuration.outgoing} - {peer})
+            others = sorted({*configuration.voters, *configuration.outgoing, member.node} - {peer})
             slot = (others.index(member.node) + member.random.random()) / len(others)
             self.deadline_ms = min(self.deadline_ms, member.now_ms + slot * member.config.heartbeat_interval_ms)
 

@@ -54,7 +54,10 @@ def _check_log(raft: Raft) -> None:
     assert log.last.term <= raft.term, f"log ends in {log.last}, term is {raft.term}"
     before_last = log.term_at(log.last_index - 1)
     assert before_last is None or before_last <= log.last.term, f"term {before_last} before {log.last}"
-    assert raft.configuration_index <= log.last_index, f"configuration at {raft.configuration_index}, log {log.last}"
+    newest = raft.configurations.newest
+    assert newest.index <= log.last_index, f"configuration at {newest}, log {log.last}"
+    if len(raft.configurations) > 1 and newest.index > log.base.index:
+        assert log.term_at(newest.index) == newest.term, f"configuration {newest} in force is not in the log"
 
 
 def _check_since(marks: Marks, since: Marks) -> None:
@@ -73,8 +76,7 @@ def _check_leader(raft: Raft, role: Leader) -> None:
     assert raft.leader == raft.node, f"leads and follows {raft.leader}"
     assert raft.voted_for == raft.node, f"leads term {raft.term} and voted for {raft.voted_for}"
     assert log.last_index >= role.first_own, f"no-op {role.first_own} is not in the log that ends in {log.last}"
-    configuration = raft.configuration
-    expected = configuration.members - {raft.node}
+    expected = raft.configurations.members - {raft.node}
     assert role.progress.keys() == expected, f"progress of {sorted(role.progress)}, members {sorted(expected)}"
     assert role.matches[raft.node] <= log.durable, f"own ack {role.matches[raft.node]}, durable {log.durable}"
     for peer, progress in role.progress.items():
@@ -86,6 +88,22 @@ def _check_leader(raft: Raft, role: Leader) -> None:
         assert progress.in_flight_bytes == sum(size for _, size in progress.in_flight), f"{peer}: window"
         assert progress.stance is REPLICATE or not progress.in_flight, f"{peer}: {progress.stance} in flight"
         assert progress.stance is PROBE or not progress.is_probing, f"{peer}: {progress.stance} is probing"
+    _check_members(raft, role)
     if log.committed >= role.first_own:
-        held = jointly_committed(configuration.voters, configuration.outgoing, role.matches)
+        held = max(jointly_committed(each.voters, each.outgoing, role.matches) for each in raft.configurations.held)
         assert log.committed <= held, f"committed {log.committed}, a majority holds {held}"
+
+
+def _check_members(raft: Raft, role: Leader) -> None:
+    """One change at a time, none before an own entry is committed (thesis §4.1), nothing new while handing over."""
+    log, stack = raft.log, raft.configurations
+    own = stack.index >= role.first_own
+    assert not own or log.committed >= role.first_own, (
+        f"configuration {stack.index} was appended before own entry {role.first_own} was committed"
+    )
+    if log.committed >= role.first_own:
+        pending = stack.uncommitted(log.committed)
+        assert pending <= 1, f"{pending} configurations are not committed yet"
+    handover = role.handover
+    if handover is not None and handover.is_sent:
+        assert log.last_index == handover.last_index, f"log grew to {log.last} after {handover.target} was told to lead"

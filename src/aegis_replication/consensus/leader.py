@@ -1,13 +1,25 @@
 """What does a leader do? (Raft Figure 2, "Leaders"; §5.3, §5.4.2; thesis §6.2 for stepping down, §6.4 for reads.)"""
 
+from collections.abc import Collection
 from typing import ClassVar
 
-from aegis_replication.consensus.configuration import decode_configuration
+from aegis_replication.consensus.changes import Change
+from aegis_replication.consensus.configuration import Configuration, decode_configuration
+from aegis_replication.consensus.handover import PAUSE, Handover, best_target, better_target, check_target
 from aegis_replication.consensus.member import LEADER, Handler, Member, Role, Transition, to_follower
-from aegis_replication.consensus.messages import AppendEntries, AppendReply, InstallSnapshot, RequestVote, SnapshotReply
+from aegis_replication.consensus.membership import Membership
+from aegis_replication.consensus.messages import (
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    RequestVote,
+    SnapshotReply,
+    TimeoutNow,
+)
 from aegis_replication.consensus.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from aegis_replication.consensus.quorum import is_supported, jointly_committed
 from aegis_replication.consensus.reads import ReadQueue
+from aegis_replication.errors import ChangePending, ChangeRefused, Overloaded
 from aegis_replication.ids import LogIndex, NodeId
 from aegis_replication.log import NOTHING, Entry, EntryId, Kind
 
@@ -20,7 +32,10 @@ SNAPSHOT_PATIENCE = 10
 class Leader(Role):
     """Takes proposals, copies them to followers, and commits what a majority holds."""
 
-    __slots__ = ("_is_heartbeat_due", "first_own", "matches", "progress", "reads", "round", "rounds")
+    # fmt: off
+    __slots__ = ("_is_heartbeat_due", "_is_step_due", "_settled_ms", "first_own", "handover", "matches", "membership",
+                 "progress", "reads", "round", "rounds")
+    # fmt: on
 
     name: ClassVar[str] = LEADER
 
@@ -29,7 +44,8 @@ class Leader(Role):
         self.deadline_ms = member.now_ms + member.config.heartbeat_interval_ms
         # Index of this term's first entry: the no-op. Nothing before it commits by counting.
         self.first_own: LogIndex = member.log.last_index + 1
-        # What is known of each other member. Invariant: its keys are the configuration's members but this node.
+        # What is known of each other member. Invariant: its keys are the members of all configurations held but this
+        # node: one that is being removed gets entries until its removal is applied.
         self.progress: dict[NodeId, Progress] = {}
         # Highest index known durable on each, this node included: `match` of all progress, as quorum wants it.
         self.matches: dict[NodeId, LogIndex] = {}
@@ -38,7 +54,14 @@ class Leader(Role):
         # The last round sent. Only rises; unique together with the term.
         self.round = 0
         self.reads = ReadQueue()
+        self.membership = Membership(member, self.progress, self.first_own)
+        # The attempt to hand over that is under way: no proposals meanwhile.
+        self.handover: Handover | None = None
         self._is_heartbeat_due = False
+        # A configuration was committed, or a heartbeat has passed: see whether another one is due by itself.
+        self._is_step_due = False
+        # Since when this leader has had no reason to look for a better one.
+        self._settled_ms = member.now_ms
 
     def enter(self, transition: Transition) -> None:
         """Begin the term with a no-op: what earlier terms left commits together with it (§5.4.2, §8)."""
@@ -55,15 +78,54 @@ class Leader(Role):
     # --- proposals and reads ---
 
     def propose(self, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0) -> Entry:
-        """Append a new entry; it leaves for the followers with the next output (§5.3)."""
+        """Append a new entry; it leaves for the followers with the next output (§5.3).
+
+        Raises Overloaded while this leader hands over, ChangePending for a configuration that may not begin yet.
+        """
         member = self.member
+        if self.handover is not None:
+            raise Overloaded(f"the leader hands over to {self.handover.target}: propose again in a moment")
         if kind != CONFIGURATION:
             return member.log.append_new(member.term, kind, payload, count=count, stamp=stamp)
         configuration = decode_configuration(payload)
-        entry = member.log.append_new(member.term, kind, payload, count=count, stamp=stamp)
+        why_not = self.membership.why_not_now()
+        if why_not:
+            raise ChangePending(f"one change at a time: {why_not}; ask again in a moment")
+        return self._append(configuration)
+
+    def _append(self, configuration: Configuration) -> Entry:
+        member = self.member
+        entry = member.log.append_new(member.term, CONFIGURATION, configuration.encode())
         member.configurations.push(entry.id, configuration)  # in force when appended (thesis §4.1)
         self._meet_members(entry.index)
         return entry
+
+    def propose_change(self, change: Change, *, joint: bool) -> Entry | None:
+        """Append the first configuration on the way to `change`; None when it is so already (thesis §4.1)."""
+        if self.handover is not None:
+            raise ChangePending(f"the leader hands over to {self.handover.target}: ask again in a moment")
+        wanted = self.membership.decide(change, joint=joint)
+        return None if wanted is None else self._append(wanted)
+
+    def transfer(self, target: NodeId | None) -> None:
+        """Begin to hand over (thesis §3.10); again to the same target changes nothing, to this node neither."""
+        member = self.member
+        if target == member.node:
+            return
+        if self.handover is not None:
+            if target in (None, self.handover.target):
+                return
+            raise ChangePending(f"the leader hands over to {self.handover.target} already: ask again in a moment")
+        if target is None:
+            target = best_target(member, self.progress)
+            if target is None:
+                raise ChangeRefused(f"no other voter that may lead gives a sign of life: {member.node} goes on leading")
+        check_target(member, self.progress, target)
+        self._begin_handover(target)
+
+    def _begin_handover(self, target: NodeId, *, is_last: bool = False) -> None:
+        member = self.member
+        self.handover = Handover(target, member.now_ms + member.config.election_timeout_max_ms, is_last=is_last)
 
     def read(self, ticket: int) -> None:
         """A read waits for the next round of contact (thesis §6.4)."""
@@ -128,6 +190,9 @@ class Leader(Role):
         index = jointly_committed(configuration.voters, configuration.outgoing, self.matches)
         # Own term only: an older entry on a majority may still be overwritten (§5.4.2, Figure 8).
         if index > member.log.committed and member.log.term_at(index) == member.term:
+            is_first = member.log.committed < self.first_own
+            if is_first or member.log.committed < member.configurations.index <= index:
+                self._is_step_due = True
             member.log.commit_to(index)
 
     def _on_refusal(self, progress: Progress, message: AppendReply) -> None:
@@ -154,10 +219,12 @@ class Leader(Role):
 
     # --- what followers are sent ---
 
-    def before_output(self) -> None:
+    def before_output(self) -> Transition | None:
         """Send what this turn has brought: new entries, a round for the reads that wait, a heartbeat that is due."""
         member = self.member
         log = member.log
+        if self._is_step_due and (transition := self._take_step()) is not None:
+            return transition
         last_index = log.last_index
         is_round_due = bool(self.reads.waiting) and log.committed >= self.first_own
         if is_round_due:
@@ -172,6 +239,32 @@ class Leader(Role):
                 self._send_heartbeat(peer, progress)
         if is_round_due:
             self._confirm_reads()  # a single voter needs nobody else
+        if self.handover is not None:
+            self._push_handover(self.handover)
+        return None
+
+    def _take_step(self) -> Transition | None:
+        """What follows from a configuration by itself: the next one, or the end of a leader that is no voter in it."""
+        self._is_step_due = False
+        member = self.member
+        if self.handover is not None:
+            return None
+        wanted = self.membership.next_step()
+        if wanted is not None:
+            self._append(wanted)
+        elif not member.is_voter and not self.membership.why_not_now():
+            target = best_target(member, self.progress)
+            if target is None:
+                return to_follower(None, "is no voter any more")
+            self._begin_handover(target, is_last=True)
+        return None
+
+    def _push_handover(self, handover: Handover) -> None:
+        """Tell the target to stand for election as soon as it holds the whole log."""
+        member = self.member
+        if handover.may_send(self.progress.get(handover.target), member.log.last_index):
+            handover.last_index = member.log.last_index
+            member.send(handover.target, TimeoutNow(member.term))
 
     def _replicate(self, peer: NodeId, progress: Progress) -> bool:
         """Send entries to a follower as far as its window allows; says whether any append has left."""
@@ -222,11 +315,33 @@ class Leader(Role):
         member = self.member
         if (why := self._reason_to_step_down()) is not None:
             return to_follower(None, why)
+        if self.handover is not None and self._is_handover_over(self.handover):
+            if self.handover.is_last:
+                return to_follower(None, "is no voter any more")
+            self.handover, self._settled_ms = None, member.now_ms
+        self._is_step_due = True
         self.deadline_ms = member.now_ms + member.config.heartbeat_interval_ms
         self._is_heartbeat_due = True
         for peer, progress in self.progress.items():
             self._look_after(peer, progress)
+            progress.look(member.log.last_index, member.now_ms, member.config.election_timeout_min_ms)
+        self._maybe_prefer_another()
         return None
+
+    def _is_handover_over(self, handover: Handover) -> bool:
+        """Has it taken too long, or can the target no longer lead? (thesis §3.10)"""
+        member = self.member
+        return member.now_ms >= handover.deadline_ms or handover.target not in member.configuration.voters
+
+    def _maybe_prefer_another(self) -> None:
+        """Hand over to a voter of higher priority that is level, unless that was tried lately."""
+        member = self.member
+        pause_ms = PAUSE * member.config.election_timeout_max_ms
+        if self.handover is not None or member.now_ms - self._settled_ms < pause_ms or self.membership.why_not_now():
+            return
+        target = better_target(member, self.progress)
+        if target is not None:
+            self._begin_handover(target)
 
     def _reason_to_step_down(self) -> str | None:
         """A leader that hears no majority, or whose disk hangs, must not keep others from leading (thesis §6.2)."""
@@ -280,16 +395,34 @@ class Leader(Role):
         return self.member.now_ms - progress.heard_ms < self.member.config.election_timeout_max_ms
 
     def _meet_members(self, next_index: LogIndex) -> None:
-        """Make `progress` fit the configuration in force; newcomers are first asked for what precedes `next_index`."""
+        """Make `progress` fit the configurations held; newcomers are first asked for what precedes `next_index`."""
         member = self.member
-        members = member.configurations.current.members
-        for gone in self.progress.keys() - members:
-            del self.progress[gone], self.matches[gone], self.rounds[gone]
-        for peer in sorted(members - self.progress.keys() - {member.node}):
-            self.progress[peer] = Progress(next_index, member.now_ms)
-            self.matches[peer] = self.rounds[peer] = 0
+        self._part_with(self.progress.keys() - member.configurations.members)
+        configuration = member.configuration
+        for peer in sorted(member.configurations.members - {member.node}):
+            progress = self.progress.get(peer)
+            incarnation = configuration.incarnations.get(peer, 0)
+            if progress is not None and peer not in configuration.members:
+                continue  # it is leaving, and gets what is left to say
+            # Under another data directory it holds nothing of what it acknowledged.
+            if progress is None or progress.incarnation not in (0, incarnation):
+                progress = self.progress[peer] = Progress(next_index, member.now_ms)
+                self.matches[peer] = self.rounds[peer] = 0
+            progress.incarnation = incarnation
         self.matches[member.node] = member.log.durable
         self.rounds[member.node] = self.round
+
+    def on_members_forgotten(self) -> None:
+        """A configuration was applied: those that only earlier ones named get a last word, so that they know it."""
+        member = self.member
+        gone = self.progress.keys() - member.configurations.members
+        for peer in sorted(gone):
+            self._send_heartbeat(peer, self.progress[peer])
+        self._part_with(gone)
+
+    def _part_with(self, gone: Collection[NodeId]) -> None:
+        for peer in list(gone):
+            del self.progress[peer], self.matches[peer], self.rounds[peer]
 
     def on_other_leader(self, source: NodeId, message: AppendEntries | InstallSnapshot) -> None:
         """A term has one leader, and it is this node (§5.2)."""

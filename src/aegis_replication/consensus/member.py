@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
@@ -72,6 +73,8 @@ class Member:
         "configurations",
         "dropped",
         "group",
+        "guests",
+        "introductions",
         "leader",
         "log",
         "messages",
@@ -119,6 +122,10 @@ class Member:
         # Whose appends this node takes in `term`; itself while it leads.
         self.leader: NodeId | None = None
         self.role_name = FOLLOWER
+        # What each node said of itself when it connected last, this one included.
+        self.introductions: dict[NodeId, Introduction] = {}
+        # Nodes that aren't members here and have a later configuration, and its index: listened to until that is here.
+        self.guests: dict[NodeId, LogIndex] = {}
         # Messages from peers that made no sense and were dropped.
         self.dropped = 0
         # The outbox: what `Output` is made of.
@@ -149,6 +156,31 @@ class Member:
     @property
     def is_voter(self) -> bool:
         return self.configurations.current.is_voter(self.node)
+
+    @property
+    def may_lead(self) -> bool:
+        """May this node stand for election?
+
+        Also one that the newest configuration leaves out, until it has applied that: it may be the only one that holds
+        the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2).
+        """
+        return self.config.priority > 0 and self.configurations.may_vote(self.node)
+
+    def priority_of(self, node: NodeId) -> int:
+        """How much `node` wants to lead, as it said itself; as most do, if it didn't."""
+        told = self.introductions.get(node)
+        return 1 if told is None else told.priority
+
+    def is_stranger(self, node: NodeId) -> bool:
+        """Is `node` nobody to listen to? A replica that knows no configuration listens to all its host lets in."""
+        stack = self.configurations
+        members = stack.members
+        return bool(members) and node not in members and self.guests.get(node, 0) <= stack.index
+
+    def forget_strangers(self) -> None:
+        """Members have left: should one of them be added again, it may be another node under the same name."""
+        for node in [node for node in self.introductions if self.is_stranger(node) and node != self.node]:
+            del self.introductions[node]
 
     @property
     def is_writing(self) -> bool:

@@ -4,19 +4,21 @@ Nothing here reads a clock, a socket or a file. The host calls `tick`, `step`, `
 `Output`; what promises something about this node's disk is in a later output, once `on_persisted` was called.
 """
 
+from collections.abc import Mapping
 from random import Random
 
 from aegis_replication.consensus.candidate import Candidate, PreCandidate
+from aegis_replication.consensus.changes import Change, Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack, decode_configuration
 from aegis_replication.consensus.follower import Follower
+from aegis_replication.consensus.handover import Handover
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.member import (
     CANDIDATE,
     FOLLOWER,
     LEADER,
     PRE_CANDIDATE,
-    Member,
     Role,
     Transition,
     to_follower,
@@ -31,18 +33,10 @@ from aegis_replication.consensus.messages import (
     VoteReply,
 )
 from aegis_replication.consensus.output import Output
-from aegis_replication.errors import NotLeader, StorageError
+from aegis_replication.consensus.recovery import is_new, recover
+from aegis_replication.errors import NotLeader
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import (
-    NOTHING,
-    Entry,
-    EntryId,
-    HardState,
-    Kind,
-    RecoveredGroup,
-    ReplicatedLog,
-    SnapshotMeta,
-)
+from aegis_replication.log import Entry, EntryId, Kind, RecoveredGroup, ReplicatedLog, SnapshotMeta
 
 ROLES: dict[str, type[Role]] = {
     FOLLOWER: Follower,
@@ -73,11 +67,11 @@ class Raft:
         That entry is (term 1, index 1, stamp 1) and the same bytes on every node, so it counts as held by all.
         Raises StorageError when what was recovered can't be one replica's state.
         """
-        self._member = _recover(node, group, config, recovered, random, now_ms)
+        self._member = recover(node, group, config, recovered, random, now_ms)
         self._role: Role = Follower(self._member, to_follower(None, "started"))
         # Ticket of the last read taken. Never used twice.
         self._ticket = 0
-        if bootstrap is not None and _is_new(recovered):
+        if bootstrap is not None and is_new(recovered):
             self._bootstrap(bootstrap)
 
     # --- looking ---
@@ -127,6 +121,11 @@ class Raft:
         return self._member.configurations.current
 
     @property
+    def configurations(self) -> ConfigurationStack:
+        """All configurations that may still be needed. For invariants and status; look only."""
+        return self._member.configurations
+
+    @property
     def configuration_index(self) -> LogIndex:
         return self._member.configurations.index
 
@@ -174,9 +173,7 @@ class Raft:
         A stranger's message and one that makes no sense are counted in `dropped`, and nothing else happens.
         """
         member = self._member
-        members = member.configurations.members
-        # A replica that knows no configuration yet listens to everybody its host lets in.
-        if source == member.node or (members and source not in members):
+        if source == member.node or member.is_stranger(source):
             member.drop()
             return
         if message.term != member.term and not self._settle_terms(source, message):
@@ -186,6 +183,58 @@ class Raft:
     def propose(self, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0) -> Entry:
         """Append an entry and return it; it leaves for the followers with the next output. Raises NotLeader."""
         return self._leading().propose(kind, payload, count=count, stamp=stamp)
+
+    def propose_change(self, change: Change, *, joint: bool = False) -> Entry | None:
+        """Begin a change of members; the entry it starts with, or None when it is so already.
+
+        A change of one voter takes one step, of more (or with `joint`) two, the second by itself. Raises NotLeader,
+        ChangePending, ChangeRefused, InvalidArgument.
+        """
+        return self._leading().propose_change(change, joint=joint)
+
+    def transfer(self, target: NodeId | None = None) -> None:
+        """Hand leadership over to `target`, or to the best there is; it is done when this replica no longer leads.
+
+        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader, ChangePending,
+        ChangeRefused.
+        """
+        self._leading().transfer(target)
+
+    @property
+    def handover(self) -> Handover | None:
+        """The attempt to hand over that is under way."""
+        return self._role.handover if isinstance(self._role, Leader) else None
+
+    @property
+    def may_propose(self) -> bool:
+        """Does this replica lead, and take proposals now?"""
+        return isinstance(self._role, Leader) and self._role.handover is None
+
+    def introduce(self, node: NodeId, introduction: Introduction) -> None:
+        """What `node`, perhaps this one, says of itself on a connection that `why_not` let pass."""
+        member = self._member
+        member.introductions[node] = introduction
+        if node not in member.configurations.members and introduction.configuration > member.configurations.index:
+            member.guests[node] = introduction.configuration
+
+    @property
+    def introductions(self) -> Mapping[NodeId, Introduction]:
+        """What each node said of itself last."""
+        return self._member.introductions
+
+    def why_not(self, node: NodeId, introduction: Introduction) -> str:
+        """Why `node` isn't to be spoken with; "" when it is: as ConfigurationStack.why_not."""
+        return self._member.configurations.why_not(node, introduction.incarnation, introduction.configuration)
+
+    @property
+    def peers(self) -> dict[NodeId, str]:
+        """Whom this replica speaks with, and where, "" where that isn't known: all members held, and guests."""
+        member = self._member
+        stack = member.configurations
+        guests = [node for node, index in member.guests.items() if index > stack.index]
+        addresses = {node: told.address for node, told in member.introductions.items()}
+        addresses.update(stack.current.addresses)
+        return {node: addresses.get(node, "") for node in sorted({*stack.members, *guests} - {member.node})}
 
     def read(self) -> int:
         """A ticket for a linearizable read; `Output.reads` says when it may be served. Raises NotLeader.
@@ -204,7 +253,8 @@ class Raft:
         self._follow_up(self._role.on_persisted())
 
     def on_peer_lost(self, peer: NodeId) -> None:
-        """The connection to `peer` ended: what was on its way may be lost."""
+        """The connection to `peer` ended: what was on its way may be lost, and who calls next need not be the same."""
+        self._member.introductions.pop(peer, None)
         self._follow_up(self._role.on_peer_lost(peer))
 
     def on_snapshot_saved(self, meta: SnapshotMeta, keep_entries_from: LogIndex) -> None:
@@ -258,7 +308,7 @@ class Raft:
         member = self._member
         role = self._role
         if isinstance(role, Leader):
-            role.before_output()
+            self._follow_up(role.before_output())
         write = member.take_write()
         log = member.log
         committed: list[Entry] = []
@@ -269,6 +319,9 @@ class Raft:
             member.applied_to = ready
             if len(member.configurations) > 1:
                 member.configurations.forget_before(ready)
+                member.forget_strangers()
+                if isinstance(self._role, Leader):
+                    self._role.on_members_forgotten()
         output = Output(
             member.messages,
             write,
@@ -371,48 +424,3 @@ class Raft:
             member.enter_term(1)
         entry = member.log.append_new(1, int(Kind.CONFIGURATION), configuration.encode(), stamp=1)
         member.configurations.push(entry.id, configuration)
-
-
-def _is_new(recovered: RecoveredGroup) -> bool:
-    """Has this disk never held an entry? Its first write may have been torn between term 1 and the first entry."""
-    is_empty = not recovered.entries and recovered.snapshot is None and recovered.base == NOTHING
-    return is_empty and recovered.hard_state in (HardState(), HardState(1))
-
-
-def _recover(
-    node: NodeId, group: GroupId, config: RaftConfig, recovered: RecoveredGroup, random: Random, now_ms: float
-) -> Member:
-    """The state on all servers as the disk holds it. What was committed is known up to the snapshot, no further."""
-    snapshot = recovered.snapshot
-    stack = ConfigurationStack()
-    base_stamp = 0
-    if snapshot is not None:
-        at = EntryId(snapshot.term, snapshot.configuration_index)
-        stack = ConfigurationStack(at, decode_configuration(snapshot.configuration))
-        base_stamp = snapshot.stamp if recovered.base == snapshot.id else 0
-    log = ReplicatedLog(group, recovered.base, recovered.entries, base_stamp=base_stamp)
-    if recovered.hard_state.term < log.last.term:
-        raise StorageError(
-            f"group {group}: the log ends with an entry of term {log.last.term}, the recorded term is "
-            f"{recovered.hard_state.term}: term and log don't belong together. Restore this node from a backup"
-        )
-    is_reset = False
-    if snapshot is not None and snapshot.index > log.base.index:
-        is_reset = log.term_at(snapshot.index) != snapshot.term
-        if is_reset:  # it was named just before a crash, and the log was to start over from it
-            log.reset(snapshot.id, snapshot.stamp)
-        else:
-            log.commit_to(snapshot.index)
-    elif recovered.base.index > (0 if snapshot is None else snapshot.index):
-        held = "no snapshot holds" if snapshot is None else f"the snapshot, which ends at {snapshot.index}, lacks"
-        raise StorageError(
-            f"group {group}: the log starts after {recovered.base.index} and {held} what was before. "
-            "Restore this node from a backup"
-        )
-    for entry in log.since(log.first, bytes_max=2**63):
-        if entry.kind == Kind.CONFIGURATION and entry.index > stack.index:
-            stack.push(entry.id, decode_configuration(entry.payload))
-    member = Member(node, group, config, random, now_ms, hard_state=recovered.hard_state, log=log, configurations=stack)
-    if snapshot is not None and is_reset:
-        member.keep_snapshot(snapshot, log.first, reset=True)
-    return member

@@ -22,9 +22,13 @@ class Progress:
     """One follower as its leader sees it."""
 
     __slots__ = (
+        "goal",
+        "goal_ms",
         "heard_ms",
         "in_flight",
         "in_flight_bytes",
+        "incarnation",
+        "is_level",
         "is_probing",
         "is_searching",
         "match",
@@ -56,6 +60,22 @@ class Progress:
         self.round = 0
         # SNAPSHOT: its last answer, so that a lost chunk can be read again.
         self.wanted_chunk: SnapshotReply | None = None
+        # Of its data directory, as the configuration had it when this began; 0: not known then.
+        self.incarnation = 0
+        # A round of catching up: where the log ended when it began, and when that was (thesis §4.2.1).
+        self.goal: LogIndex = next_index
+        self.goal_ms = now_ms
+        # Did the last round take no longer than an election timeout? Then counting on it costs no more than that.
+        self.is_level = False
+
+    def look(self, last_index: LogIndex, now_ms: float, patience_ms: float) -> None:
+        """Is it level with the log? Called at each heartbeat: ends a round, begins the next (thesis §4.2.1)."""
+        is_in_time = now_ms - self.goal_ms <= patience_ms and now_ms - self.heard_ms <= patience_ms
+        if self.match >= self.goal:
+            self.is_level = is_in_time
+            self.goal, self.goal_ms = last_index, now_ms
+        elif not is_in_time:
+            self.is_level = False
 
     def sent(self, last_index: LogIndex, size_bytes: int, now_ms: float) -> None:
         """An append with entries up to `last_index` has left."""

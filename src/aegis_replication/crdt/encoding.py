@@ -71,9 +71,10 @@ def _read_body(kind: type[Kind], body: Any) -> Parts:
     if type(actors) is not list or actors != sorted(set(actors)):
         raise InvalidArgument(f"actors {actors!r}: a sorted list of names expected")
     for actor in actors:
-        if actor != ANCHOR[0]:
-            actor_id(actor)
+        if type(actor) is not str or (actor != ANCHOR[0] and not actor_id(actor)):
+            raise InvalidArgument(f"actor {actor!r}: text expected")
     seen = _read_context(context, actors)
+    settings = kind.read_settings(settings)
     return Parts(settings, _read_store(kind, store, actors, seen, DEPTH_MAX), seen, _read_context(stable, actors))
 
 

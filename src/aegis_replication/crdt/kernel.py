@@ -65,6 +65,13 @@ class Kind:
         raise NotImplementedError
 
     @classmethod
+    def read_settings(cls, plain: Any) -> Any:
+        """What all replicas of one object share from the start, from what was read."""
+        if plain is not None:
+            raise InvalidArgument(f"a {cls.NAME} has no settings, found {plain!r}")
+        return None
+
+    @classmethod
     def has_content(cls, store: Store) -> bool:
         """Is there anything to see, or only what waits to be collected? Decides whether a key of a map is there."""
         return bool(store)

@@ -172,7 +172,7 @@ class Replica(Kind):
         """A replica with that state. `actor` must be new, unless these are this replica's own latest bytes."""
         parts = decode(cls, encoded)
         blank = cls.__new__(cls)
-        blank._settings = cls.read_settings(parts.settings)
+        blank._settings = parts.settings
         return blank._made(parts.store, parts.context, parts.stable, actor)
 
     def digest(self) -> bytes:
@@ -231,12 +231,6 @@ class Replica(Kind):
         return f"{type(self).__name__}({self.value()!r})"
 
     # --- for the types
-
-    @classmethod
-    def read_settings(cls, plain: Any) -> Any:
-        if plain is not None:
-            raise InvalidArgument(f"a {cls.NAME} has no settings, found {plain!r}")
-        return None
 
     def _made(self, store: Store, context: CausalContext, stable: CausalContext, actor: str | int | None) -> Self:
         result = type(self).__new__(type(self))

@@ -59,9 +59,12 @@ class Effects(msgspec.Struct):
     replies: list[tuple[int, bytes]]  # connection, packet
     requests: list[SaveSnapshot | ReadChunk | StoreChunk]
     changes: list[RoleChanged]
+    peers: dict[NodeId, str] | None = None  # who the other nodes are from now on, and where ("": as told at start)
 
     def __bool__(self) -> bool:
-        return bool(self.messages or self.writes or self.replies or self.requests or self.changes)
+        return bool(
+            self.messages or self.writes or self.replies or self.requests or self.changes or self.peers is not None
+        )
 
 
 def no_effects() -> Effects:

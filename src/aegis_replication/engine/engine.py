@@ -5,11 +5,13 @@ from random import Random
 from typing import Any
 
 from aegis_replication import wire
+from aegis_replication.consensus.changes import Introduction
 from aegis_replication.engine.effects import Effects, no_effects
 from aegis_replication.engine.events import (
     ChunkRead,
     ChunkStored,
     Event,
+    LeavingSoon,
     PeerLost,
     PeerSeen,
     Persisted,
@@ -20,14 +22,19 @@ from aegis_replication.engine.events import (
     Ticked,
 )
 from aegis_replication.engine.recorder import Recorder
-from aegis_replication.engine.replica import GroupSpec, Replica, reply_error
+from aegis_replication.engine.replica import Replica
+from aegis_replication.engine.replies import reply_error
+from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.ids import GroupId, NodeId
 
 
 class ReplicationEngine:
     """All replicas of one node. `handle` events as they come, then `take_effects` until there is nothing more to do."""
 
-    __slots__ = ("_dirty", "_effects", "_handlers", "addresses", "node", "now_ms", "recorder", "replicas", "strays")
+    # fmt: off
+    __slots__ = ("_dirty", "_effects", "_handlers", "_peers", "addresses", "node", "now_ms", "recorder", "replicas",
+                 "strays")
+    # fmt: on
 
     def __init__(
         self, *, node: NodeId, groups: Mapping[GroupId, GroupSpec], random: Random, now_ms: float, remember: int = 0
@@ -36,10 +43,10 @@ class ReplicationEngine:
         self.now_ms = now_ms
         self.addresses: dict[NodeId, str] = {}  # where each peer's clients connect
         self.replicas = {
-            group: Replica(node, group, spec, random=random, now_ms=now_ms) for group, spec in sorted(groups.items())
+            group: Replica(node, group, spec, random=random, now_ms=now_ms, addresses=self.addresses)
+            for group, spec in sorted(groups.items())
         }
-        for replica in self.replicas.values():
-            replica.addresses = self.addresses
+        self._peers: dict[NodeId, str] = {}  # as told to the host last
         self.recorder = Recorder(remember)
         self.strays = 0  # events for groups that aren't here
         self._effects = no_effects()
@@ -51,6 +58,7 @@ class ReplicationEngine:
             Persisted: self._on_persisted,
             PeerLost: self._on_peer_lost,
             PeerSeen: self._on_peer_seen,
+            LeavingSoon: self._on_leaving_soon,
             SnapshotSaved: self._on_snapshot_saved,
             SnapshotFailed: self._on_snapshot_failed,
             ChunkRead: self._on_chunk_read,
@@ -78,12 +86,35 @@ class ReplicationEngine:
             for group, replica in dirty.items():
                 if replica.collect(effects):
                     self._dirty[group] = replica
+            if any(replica.has_new_members for replica in dirty.values()):
+                self._tell_peers(effects)
         return effects
+
+    def _tell_peers(self, effects: Effects) -> None:
+        peers: dict[NodeId, str] = {}
+        for replica in self.replicas.values():
+            replica.has_new_members = False
+            for node, address in replica.raft.peers.items():
+                peers[node] = address or peers.get(node, "")
+        if peers != self._peers:
+            self._peers = effects.peers = peers
 
     @property
     def has_more(self) -> bool:
         """Is there work left for another turn although no event comes?"""
         return bool(self._dirty)
+
+    def why_not(self, node: NodeId, introduction: Introduction) -> str:
+        """Why `node` isn't to be spoken with; "" when it is: asked at every handshake, before anything else."""
+        for replica in self.replicas.values():
+            if why_not := replica.raft.why_not(node, introduction):
+                return why_not
+        return ""
+
+    @property
+    def configuration_index(self) -> int:
+        """How new the members are that this node knows of, for its own handshakes."""
+        return max(replica.raft.configuration_index for replica in self.replicas.values())
 
     # --- one line per kind of event ---
 
@@ -130,6 +161,14 @@ class ReplicationEngine:
     def _on_peer_seen(self, event: PeerSeen) -> None:
         if event.client_address:
             self.addresses[event.peer] = event.client_address
+        for group, replica in self.replicas.items():
+            replica.introduce(event.peer, event.introduction)
+            self._dirty[group] = replica
+
+    def _on_leaving_soon(self, event: LeavingSoon) -> None:
+        for group, replica in self.replicas.items():
+            replica.hand_over()
+            self._dirty[group] = replica
 
     def _on_snapshot_saved(self, event: SnapshotSaved) -> None:
         if replica := self._replica(event.group):

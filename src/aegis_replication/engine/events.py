@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.messages import Message
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId, SnapshotMeta
@@ -30,7 +31,7 @@ class Requested(msgspec.Struct, frozen=True, gc=False):
 
     connection: int
     request: int
-    kind: int  # wire.COMMAND or wire.QUERY
+    kind: int  # wire.COMMAND, wire.QUERY or wire.ADMIN
     group: GroupId
     body: bytes
 
@@ -49,10 +50,15 @@ class PeerLost(msgspec.Struct, frozen=True, gc=False):
 
 
 class PeerSeen(msgspec.Struct, frozen=True, gc=False):
-    """A connection to a peer is up; `client_address` is where its clients connect."""
+    """A connection to a peer, or from it, is up: what it says of itself."""
 
     peer: NodeId
-    client_address: str
+    client_address: str  # where its clients connect
+    introduction: Introduction = Introduction()
+
+
+class LeavingSoon(msgspec.Struct, frozen=True, gc=False):
+    """The node is about to stop: whatever it leads is to be led by another."""
 
 
 class SnapshotSaved(msgspec.Struct, frozen=True, gc=False):
@@ -106,6 +112,7 @@ Event: TypeAlias = (
     | Persisted
     | PeerLost
     | PeerSeen
+    | LeavingSoon
     | SnapshotSaved
     | SnapshotFailed
     | ChunkRead

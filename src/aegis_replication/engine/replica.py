@@ -1,54 +1,31 @@
 """One group on this node: its Raft, its machine, and the requests that wait for either."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
-from typing import Any
 
 import msgspec
 
 from aegis_replication import wire
-from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.consensus.messages import InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
+from aegis_replication.engine.administration import Administration
 from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
-from aegis_replication.errors import InvalidArgument
+from aegis_replication.engine.replies import Caller, answer, reply_error
+from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
+from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import Entry, Kind, RecoveredGroup, SnapshotMeta
-from aegis_replication.state_machine.base import Failure, Machine
+from aegis_replication.log import Entry, Kind, SnapshotMeta
 
 _encode = msgspec.msgpack.Encoder().encode
-
-Caller = tuple[int, int]  # connection, request
 
 _QUICK_COMMIT_MS = 3.0
 _ENTRIES_IN_FLIGHT = 2
 _SMOOTHING = 0.1  # weight of the newest commit in the running mean of how long they take
-
-
-class ReplicaLimits(msgspec.Struct, frozen=True):
-    """How much may wait, and how much is done at once."""
-
-    frame_bytes: int = 1024 * 1024  # commands gathered into one entry, at the most (one larger command goes alone)
-    frame_commands: int = 4096
-    waiting_bytes: int = 64 * 1024 * 1024  # commands taken and not yet answered; beyond it: OVERLOADED
-    waiting_commands: int = 100_000
-    waiting_reads: int = 100_000
-    apply_commands: int = 2000  # applied in one turn; the rest in the next, so that heartbeats never wait long
-
-
-class GroupSpec(msgspec.Struct):
-    """What a replica starts from."""
-
-    config: RaftConfig
-    machine: Machine
-    recovered: RecoveredGroup
-    bootstrap: Configuration | None = None  # the first configuration, for a directory that holds nothing yet
-    snapshot_pieces: Iterable[bytes] | None = None  # the machine's state as of recovered.snapshot
-    limits: ReplicaLimits = ReplicaLimits()
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -77,12 +54,15 @@ class Replica:
         "_taken_bytes",
         "_taken_commands",
         "_unpersisted",
+        "_configuration",
         "_waiting",
         "addresses",
+        "administration",
         "applied",
         "commands_since_snapshot",
         "bytes_since_snapshot",
         "group",
+        "has_new_members",
         "limits",
         "machine",
         "node",
@@ -93,7 +73,16 @@ class Replica:
         "was_leader",
     )
 
-    def __init__(self, node: NodeId, group: GroupId, spec: GroupSpec, *, random: Random, now_ms: float) -> None:
+    def __init__(
+        self,
+        node: NodeId,
+        group: GroupId,
+        spec: GroupSpec,
+        *,
+        random: Random,
+        now_ms: float,
+        addresses: dict[NodeId, str],
+    ) -> None:
         self.node, self.group, self.limits = node, group, spec.limits
         self.machine = spec.machine
         self.snapshot: SnapshotMeta | None = spec.recovered.snapshot
@@ -116,7 +105,12 @@ class Replica:
         self.was_leader = False
         self.now_ms = now_ms
         self.wall_ms = 0
-        self.addresses: dict[NodeId, str] = {}  # where each node's clients connect; shared by the engine's replicas
+        self.addresses = addresses  # where each node's clients connect; shared by the engine's replicas
+        self.administration = Administration(self.raft, addresses, spec.client_address)
+        # Has whom to speak with, or where they are, perhaps changed since the host was told?
+        self.has_new_members = True
+        self._configuration: Configuration | None = None  # as of the last `collect`
+        self.introduce(node, spec.introduction)
         # Commands of this turn, not yet in an entry, and who waits for each.
         self._commands: list[bytes] = []
         self._callers: list[Caller] = []
@@ -149,6 +143,8 @@ class Replica:
         try:
             if event.kind == wire.COMMAND:
                 self._take_command(event.body, caller, effects)
+            elif event.kind == wire.ADMIN:
+                self.administration.on_request(event.body, caller, effects.replies)
             else:
                 self._take_query(event.body, caller, effects)
         except InvalidArgument as error:
@@ -179,6 +175,19 @@ class Replica:
     def on_message(self, source: NodeId, message: Message) -> None:
         """A peer's word: Raft decides (§5.1)."""
         self.raft.step(source, message)
+
+    def introduce(self, node: NodeId, introduction: Introduction) -> None:
+        """What a node says of itself."""
+        self.raft.introduce(node, introduction)
+        self.has_new_members = True
+
+    def hand_over(self) -> None:
+        """Let another lead, if this replica does and there is another."""
+        if self.raft.is_leader:
+            try:
+                self.raft.transfer()
+            except (ChangePending, ChangeRefused):
+                pass  # nobody else can: they will elect one when this node is gone
 
     def on_persisted(self, number: int) -> None:
         """Write `number` and all before it are on disk."""
@@ -230,13 +239,24 @@ class Replica:
         meta = event.meta
         assert meta is not None, f"a complete snapshot {event.snapshot} without its head"
         if not self.raft.on_snapshot_installed(event.source, meta):
-            return  # the log has got there by itself meanwhile
+            self._keep_stored(meta, event.size_bytes)
+            return
         self.machine.restore(event.chunks)
         self._apply_queue.clear()
         self.applied = meta.index
         self.snapshot = meta
         self._snapshot_bytes = event.size_bytes
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
+
+    def _keep_stored(self, meta: SnapshotMeta, size_bytes: int) -> None:
+        """The log got to a leader's snapshot by itself meanwhile; on disk it has taken the place of ours all the same.
+
+        Whoever needs a snapshot of this node must be sent the one that is there.
+        """
+        is_ours = self.raft.log.term_at(meta.index) == meta.term
+        if is_ours and (self.snapshot is None or self.snapshot.index < meta.index <= self.applied):
+            self.snapshot, self._snapshot_bytes = meta, size_bytes
+            self.raft.on_snapshot_saved(meta, self._first_of_tail(meta.index))
 
     # --- what follows from them ---
 
@@ -262,6 +282,11 @@ class Replica:
             self._apply_queue.extend(output.committed)
         if self._apply_queue:
             self._apply(effects)
+        if self.administration.is_waited_for:
+            self.administration.look(effects.replies)
+        if self.raft.configuration is not self._configuration:
+            self._configuration = self.raft.configuration
+            self.has_new_members = True
         for ticket, index in output.reads:
             queries = self._reads_waiting.pop(ticket, None)
             if queries:
@@ -276,8 +301,8 @@ class Replica:
         Over quick networks and disks one entry at a time costs the least work a command, and a command waits for less
         than a commit takes. Where a commit takes long, two are under way at once.
         """
-        if self._unpersisted:
-            return False  # the time of the write in flight is the batching window
+        if self._unpersisted or not self.raft.may_propose:
+            return False  # the time of the write in flight is the batching window; and of a hand-over
         waiting = self._waiting
         return not waiting or (self._commit_ms > _QUICK_COMMIT_MS and len(waiting) < _ENTRIES_IN_FLIGHT)
 
@@ -318,7 +343,7 @@ class Replica:
                 results = self.machine.apply(entry)
                 self.commands_since_snapshot += entry.count
                 if waiting is not None and waiting.term == entry.term:
-                    _answer(waiting.callers, results, effects.replies)
+                    answer(waiting.callers, results, effects.replies)
             self.bytes_since_snapshot += len(entry.frame)
             self.applied = entry.index
             if waiting is not None:
@@ -366,7 +391,7 @@ class Replica:
             except InvalidArgument as error:
                 effects.replies.append(reply_error(caller, wire.INVALID, str(error)))
             else:
-                _answer((caller,), (result,), effects.replies)
+                answer((caller,), (result,), effects.replies)
 
     def _stream_snapshots(self, output: Output, effects: Effects) -> None:
         """Snapshots travel in chunks: to followers too far behind, and from a leader."""
@@ -388,15 +413,15 @@ class Replica:
     def _on_changes(self, output: Output, effects: Effects) -> None:
         for change in output.changes:
             effects.changes.append(RoleChanged(self.group, change.term, change.role, change.leader, change.why))
-        if self.was_leader and not (
-            self.raft.is_leader and output.changes[-1].role == "leader" and len(output.changes) == 1
-        ):
+        # An office won and lost between two calls was one, too: commands taken in it must not wait for the next.
+        if not self.raft.is_leader or (self.was_leader and len(output.changes) > 1):
             self._give_up(effects)
         self.was_leader = self.raft.is_leader
 
     def _give_up(self, effects: Effects) -> None:
         """No longer the leader: nobody may wait here for what another leader decides."""
         replies = effects.replies
+        self.administration.give_up(replies)
         replies.extend(self._not_leader(caller) for caller in self._callers)
         why = "the leader lost its office first"
         for waiting in self._waiting.values():
@@ -413,21 +438,3 @@ class Replica:
         leader = self.raft.leader if self.raft.leader != self.node else None
         address = self.addresses.get(leader) if leader is not None else None
         return caller[0], wire.encode_reply(caller[1], wire.NOT_LEADER, _encode((leader, address)))
-
-
-def reply_error(caller: Caller, status: int, detail: Any) -> tuple[int, bytes]:
-    """Whose connection, and the packet that tells it why not."""
-    return caller[0], wire.encode_reply(caller[1], status, _encode(detail))
-
-
-def _answer(callers: Sequence[Caller], results: Sequence[Any], replies: list[tuple[int, bytes]]) -> None:
-    """One reply packet per caller; the loop that every acknowledged command passes."""
-    pack, encode = wire.REPLY_HEAD.pack, _encode
-    kind, ok = wire.REPLY, wire.OK
-    assert len(callers) == len(results), f"{len(results)} results for {len(callers)} commands"
-    for (connection, request), result in zip(callers, results, strict=True):
-        if type(result) is Failure:
-            replies.append((connection, wire.encode_reply(request, result.status, encode(result.detail))))
-            continue
-        body = encode(result)
-        replies.append((connection, pack(10 + len(body), kind, request, ok) + body))

@@ -9,19 +9,23 @@ from typing import Any
 
 import msgspec
 
-from aegis_replication import __version__, wire
+from aegis_replication import wire
+from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
-from aegis_replication.engine.replica import GroupSpec, Replica
+from aegis_replication.engine.replica import Replica
+from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
+from aegis_replication.node.door_handler import DoorHandler
+from aegis_replication.node.drain import Drain
 from aegis_replication.node.log_work import LogWork
 from aegis_replication.node.snapshot_work import SnapshotWork
-from aegis_replication.node.status import group_status
+from aegis_replication.node.status import node_status
 from aegis_replication.state_machine.base import Machine
 from aegis_replication.storage.base import Storage
 from aegis_replication.transport.base import ClientDoor, PeerTransport
@@ -40,6 +44,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     config: RaftConfig
     cluster: str = "aegis"
     client_address: str = ""
+    peer_address: str = ""  # where its peers connect, as they are to know it
+    peer_addresses: Mapping[NodeId, str] = {}  # where the others are, for as long as the configuration doesn't say
     remember_events: int = 0  # how many events the story of a broken invariant shows
 
 
@@ -73,17 +79,20 @@ class Node:
         self._snapshot_work: SnapshotWork
         self._from_peers: list[Received | PeerLost | PeerSeen] = []
         self._from_clients: list[Requested] = []
+        self._from_disk: list[Event] = []  # answers that came between two turns
         self._wake_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._running = False
         self._failed: asyncio.Future[BaseException]
+        self._drain = Drain(lambda: self.engine.replicas.values(), self._on_event)
         self._started_at = 0.0
         self._observers: list[Callable[[Any], None]] = []
         self.protocol_errors = 0
         self.slow_turns = 0  # turns that began later than half a heartbeat after they were due
         self.turns = 0
         self.elections = 0
+        self._known = dict(options.peer_addresses)
 
     # --- life ---
 
@@ -104,9 +113,7 @@ class Node:
         recovered = self.storage.recover()
         self.engine = ReplicationEngine(
             node=self.id,
-            groups={
-                group: self._spec(group, machine, recovered.get(group)) for group, machine in self._machines.items()
-            },
+            groups={group: self._spec(group, each, recovered.get(group)) for group, each in self._machines.items()},
             random=self._random,
             now_ms=self._now_ms(),
             remember=self.options.remember_events,
@@ -116,7 +123,7 @@ class Node:
         try:
             await self.peers.start(self)
             for position, door in enumerate(self.doors):
-                await door.start(_DoorHandler(self, position))
+                await door.start(DoorHandler(self, position, len(self.doors)))
         except BaseException:  # an address that can't be had, mostly: what is open already must not stay so
             await self.stop()
             raise
@@ -126,21 +133,32 @@ class Node:
         """A configuration names the voters of the first start only; after that the disk knows who they are."""
         told = self.options.config.voters
         for group, replica in self.engine.replicas.items():
-            known = replica.raft.configuration.voters
-            if known != told:
+            configuration = replica.raft.configuration
+            known, founders = configuration.voters, configuration.founders or configuration.voters
+            if configuration.members and told not in (known, founders, (self.id,)):
                 raise WrongIdentity(
-                    f"node {self.id}: its disk knows {', '.join(known)} as the voters of group {group}, its peers "
-                    f"say {', '.join(told)}: give it the former, or the directory that belongs to the latter"
+                    f"node {self.id}: its disk knows {', '.join(known)} as the voters of group {group} (at first they "
+                    f"were {', '.join(founders)}), its peers say {', '.join(told)}: leave the peers out, since they "
+                    "count at the first start only, or give the directory that belongs to them"
                 )
 
     def _spec(self, group: GroupId, machine: Machine, found: RecoveredGroup | None) -> GroupSpec:
-        config = self.options.config
+        options, config = self.options, self.options.config
         recovered = found or RecoveredGroup(HardState(), NOTHING, [])
         pieces: Iterable[bytes] | None = None
         if recovered.snapshot is not None:
             pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
         # Names only: were addresses among them, two spellings of one host would make two different first entries.
-        return GroupSpec(config, machine, recovered, bootstrap=Configuration(config.voters), snapshot_pieces=pieces)
+        identity = self.storage.identity
+        return GroupSpec(
+            config,
+            machine,
+            recovered,
+            bootstrap=None if identity.joins else Configuration(config.voters),
+            snapshot_pieces=pieces,
+            introduction=Introduction(identity.incarnation, options.peer_address, config.priority),
+            client_address=options.client_address,
+        )
 
     async def stop(self) -> None:
         """Stop taking part; everything acknowledged is on disk already."""
@@ -156,6 +174,14 @@ class Node:
         self._log_work.close()
         self.storage.close()
 
+    async def drain(self, *, timeout: float | None = None) -> bool:
+        """Let others lead what this node leads, before it stops; says whether they do.
+
+        Takes three maximum election timeouts at the most: after that they elect a leader when this node is gone.
+        """
+        longest = 3.0 * self.options.config.election_timeout_max_ms / 1000.0
+        return not self._running or await self._drain.run(longest if timeout is None else timeout)
+
     async def wait_failed(self) -> BaseException:
         """Why the node had to stop by itself; waits until it does."""
         return await asyncio.shield(self._failed)
@@ -167,8 +193,17 @@ class Node:
         log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, DiskFailed))
         for line in self.engine.recorder.story():
             log.error("story %s", line)
-        self._failed.set_result(error)
+        self._failed.set_result(error)  # from here on no turn begins: see `_is_at_work`
         self._loop.create_task(self.stop())
+
+    @property
+    def _is_at_work(self) -> bool:
+        """May a turn begin? Not after a failure, although `stop` has yet to run.
+
+        The turn that failed may have lost a write on its way to the disk. The next one would write a later one, and
+        `Persisted` of that would speak for both: a promise for something that was never written.
+        """
+        return self._running and not self._failed.done()
 
     # --- what comes in ---
 
@@ -186,10 +221,18 @@ class Node:
         self._from_peers.append(Received(source, group, message))
         self._wake()
 
+    def why_not_peer(self, hello: wire.Hello) -> str | None:
+        """Why that node gets no connection: a member with another data directory, or no member at all."""
+        return self.engine.why_not(hello.node, wire.introduction(hello))
+
+    def on_peer_met(self, hello: wire.Hello) -> None:
+        """A peer has called."""
+        self._from_peers.append(PeerSeen(hello.node, hello.client_address, wire.introduction(hello)))
+        self._wake()
+
     def on_peer_up(self, hello: wire.Hello) -> None:
         """A peer can be reached."""
-        self._from_peers.append(PeerSeen(hello.node, hello.client_address))
-        self._wake()
+        self.on_peer_met(hello)
 
     def on_peer_down(self, peer: NodeId) -> None:
         """A peer's connection ended."""
@@ -218,7 +261,7 @@ class Node:
     def _turn(self) -> None:
         """Handle what has come, carry out what follows: peers and time first, then clients for a bounded while."""
         self._wake_scheduled = False
-        if not self._running:
+        if not self._is_at_work:
             return
         try:
             self._take_turn()
@@ -231,6 +274,10 @@ class Node:
         started = time.monotonic()
         engine.handle(Ticked(started * 1000.0, time.time_ns() // 1_000_000))
         handle = engine.handle
+        if self._from_disk:
+            answers, self._from_disk = self._from_disk, []
+            for answer in answers:
+                handle(answer)
         if self._from_peers:
             events, self._from_peers = self._from_peers, []
             for event in events:
@@ -241,6 +288,7 @@ class Node:
         if self._from_clients or self._from_peers or engine.has_more:
             self._wake()
         self._arm(engine.deadline_ms / 1000.0)
+        self._drain.look()
 
     def _take_clients(self, started: float) -> None:
         """All that waits, or as much as fits a slice of time."""
@@ -262,6 +310,8 @@ class Node:
             if not effects:
                 return
             self._send(effects)
+            if effects.peers is not None:
+                self._set_peers(effects.peers)
             if effects.changes:
                 self._tell(effects)
             if effects.replies:
@@ -277,6 +327,11 @@ class Node:
         send = self.peers.send
         for target, group, message in effects.messages:
             send(target, wire.encode_message(group, message), bulk=wire.is_bulk(message))
+
+    def _set_peers(self, peers: Mapping[NodeId, str]) -> None:
+        """Who the members are has changed, or where: after what was still to be said to those who leave."""
+        listed = {node: address or self._known.get(node, "") for node, address in peers.items()}
+        self.peers.set_peers(listed, configuration=self.engine.configuration_index)
 
     def _reply_all(self, replies: Sequence[tuple[int, bytes]]) -> None:
         """One write per connection."""
@@ -321,14 +376,15 @@ class Node:
         for write in writes:
             self.engine.handle(Persisted(write.group, write.number))
 
+    # What comes between turns is handled in the next one: after its time, and where a broken invariant ends the node.
+
     def _on_flushed(self, writes: Sequence[LogWrite]) -> None:
-        self._persisted(writes)
+        self._from_disk.extend([Persisted(write.group, write.number) for write in writes])
         self._wake()
 
     def _on_event(self, event: Event) -> None:
-        if self._running:
-            self.engine.handle(event)
-            self._wake()
+        self._from_disk.append(event)
+        self._wake()
 
     # --- time ---
 
@@ -344,7 +400,7 @@ class Node:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if not self._running:
+        if not self._is_at_work:
             return
         late_ms = (time.monotonic() - self._timer_due) * 1000.0
         if late_ms > self.options.config.heartbeat_interval_ms / 2:
@@ -357,7 +413,7 @@ class Node:
             )
         try:
             self._log_work.mark_when_quiet()
-        except DiskFailed as error:
+        except Exception as error:
             self._fail(error)
             return
         self._turn()
@@ -380,36 +436,14 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """What an operator wants to see, as plain values."""
-        disk = self.storage.stats()
-        return {
-            "node": self.id,
+        shown = node_status(self.engine, self.storage, self.peers)
+        shown |= {
             "cluster": self.options.cluster,
-            "version": __version__,
-            "incarnation": f"{self.storage.identity.incarnation:016x}",
             "uptime_s": round(time.monotonic() - self._started_at, 3),
             "loop": type(self._loop).__module__.partition(".")[0],
             "client_address": self.options.client_address,
-            "connected_peers": sorted(self.peers.connected()),
-            "addresses": dict(sorted(self.engine.addresses.items())),
-            "groups": {str(group): group_status(replica) for group, replica in self.engine.replicas.items()},
-            "disk": msgspec.to_builtins(disk),
-            "turns": self.turns,
-            "slow_turns": self.slow_turns,
-            "elections": self.elections,
-            "protocol_errors": self.protocol_errors,
+            "peer_address": self.options.peer_address,
         }
-
-
-class _DoorHandler:
-    """Tells a node which of its doors a request came by, inside the connection's number."""
-
-    __slots__ = ("_count", "_node", "_position")
-
-    def __init__(self, node: Node, position: int) -> None:
-        self._node, self._position, self._count = node, position, len(node.doors)
-
-    def on_requests(self, connection: int, requests: Sequence[wire.Request]) -> None:
-        self._node.on_requests(connection * self._count + self._position, requests)
-
-    def on_client_gone(self, connection: int) -> None:
-        """Replies to it are dropped by the door."""
+        for name in ("turns", "slow_turns", "elections", "protocol_errors"):
+            shown[name] = getattr(self, name)
+        return shown

@@ -2,7 +2,28 @@
 
 from typing import Any
 
+import msgspec
+
+from aegis_replication import __version__
+from aegis_replication.consensus.configuration import Configuration
+from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.replica import Replica
+from aegis_replication.ids import NodeId
+from aegis_replication.storage.base import Storage
+from aegis_replication.transport.base import PeerTransport
+
+
+def node_status(engine: ReplicationEngine, storage: Storage, peers: PeerTransport) -> dict[str, Any]:
+    """What a node's parts say of themselves."""
+    return {
+        "node": engine.node,
+        "version": __version__,
+        "incarnation": f"{storage.identity.incarnation:016x}",
+        "connected_peers": sorted(peers.connected()),
+        "addresses": dict(sorted(engine.addresses.items())),
+        "groups": {str(group): group_status(replica) for group, replica in engine.replicas.items()},
+        "disk": msgspec.to_builtins(storage.stats()),
+    }
 
 
 def group_status(replica: Replica) -> dict[str, Any]:
@@ -13,6 +34,10 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "term": raft.term,
         "leader": raft.leader,
         "voters": list(raft.configuration.voters),
+        "learners": list(raft.configuration.learners),
+        "leaving": list(raft.configuration.outgoing),
+        "configuration_index": raft.configuration_index,
+        "membership": _membership(raft.node, raft.configuration),
         "last_index": raft.log.last_index,
         "durable_index": raft.log.durable,
         "committed_index": raft.log.committed,
@@ -21,3 +46,12 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "log_bytes_in_memory": raft.log.held_bytes,
         "log_entries_in_memory": len(raft.log),
     }
+
+
+def _membership(node: NodeId, configuration: Configuration) -> str:
+    """What `node` is by the newest configuration that it knows."""
+    if configuration.is_voter(node):
+        return "voter"
+    if node in configuration.learners:
+        return "learner"
+    return "removed" if configuration.members else "waiting"  # until somebody adds it

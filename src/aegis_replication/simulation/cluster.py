@@ -12,14 +12,15 @@ story of what led there.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from aegis_replication.admin import AdminRequest
 from aegis_replication.consensus.config import RaftConfig
-from aegis_replication.engine.events import PeerLost, PeerSeen
-from aegis_replication.engine.replica import ReplicaLimits
+from aegis_replication.engine.events import PeerLost
+from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import CommandFailed, InvalidArgument, InvariantBroken, OutcomeUnknown, Unavailable
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId
@@ -29,6 +30,8 @@ from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, Simulated
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.host_settings import HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
+from aegis_replication.simulation.operator import Operator, Task
+from aegis_replication.simulation.standing import has_caught_up, is_level, running, standing
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, UserSubject
 from aegis_replication.simulation.trace import Trace
 from aegis_replication.simulation.workload import Ask, Client, Journal, Pending
@@ -64,6 +67,7 @@ class Cluster:
         idle_ms: int = IDLE_MS,
         machine: type[StateMachine] | Subject | None = None,
         limits: ReplicaLimits | None = None,
+        priorities: Mapping[NodeId, int] | None = None,
     ) -> None:
         names = [chr(ord("a") + number) for number in range(nodes)] if isinstance(nodes, int) else list(nodes)
         if not names or len(set(names)) != len(names) or any(name.startswith("#") for name in names):
@@ -80,23 +84,17 @@ class Cluster:
         subject: Subject = UserSubject(machine) if isinstance(machine, type) else machine or KeyValueSubject()
         self.watch = Watch(
             groups,
-            len(names),
             lambda: subject.make_machine(sessions_max, idle_ms),
             lambda: subject.make_model(sessions_max, idle_ms),
         )
-        self._incarnations = {name: self.clock.random(f"incarnation {name}").getrandbits(64) for name in names}
+        self._config, self._groups, self._speed = config, tuple(groups), speed
+        self._flush_aside, self._limits = flush_aside, limits
+        self._priorities = dict(priorities or {})
+        self._wiped = 0
         self.hosts: dict[NodeId, Host] = {}
         for name in names:
-            settings = HostSettings(
-                config,
-                tuple(groups),
-                self.watch.make_machine,
-                self._open_storage,
-                aside=flush_aside,
-                limits=limits or ReplicaLimits(frame_bytes=segment_bytes // 4),
-            )
-            disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, speed)
-            self.hosts[name] = Host(name, settings, self.clock, disk, self._send, self.watch, self.trace)
+            self._make_host(name, is_founder=True)
+        self.operators: dict[int, Operator] = {}
         self.clients: dict[int, Client] = {}
         self._answers: dict[tuple[int, int], Any] = {}
         # Your hands: one client that asks wherever it likes, and for each node one that asks only there.
@@ -104,8 +102,31 @@ class Cluster:
         for name in names:
             self.start(name)
 
+    def _make_host(self, name: NodeId, *, is_founder: bool) -> Host:
+        settings = HostSettings(
+            self._config.replace(priority=self._priorities.get(name, 1)),
+            self._groups,
+            self.watch.make_machine,
+            self._open_storage,
+            aside=self._flush_aside,
+            limits=self._limits or ReplicaLimits(frame_bytes=self._segment_bytes // 4),
+        )
+        disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, self._speed)
+        host = self.hosts[name] = Host(
+            name,
+            settings,
+            self.clock,
+            disk,
+            self._send,
+            self.watch,
+            self.trace,
+            incarnation=self.clock.random(f"incarnation {name}").getrandbits(64),
+            is_founder=is_founder,
+        )
+        return host
+
     def _open_storage(self, disk: SimulatedDisk, node: NodeId) -> Storage:
-        identity = Identity("simulated", node, self._incarnations[node])
+        identity = Identity("simulated", node, self.hosts[node].incarnation)
         return DirectoryStorage.open(f"{ROOT}/data", identity, files=disk, segment_bytes=self._segment_bytes)
 
     # --- what passes between sites ---
@@ -115,13 +136,25 @@ class Cluster:
 
     def _deliver(self, source: str, target: str, packet: bytes) -> None:
         if target.startswith("#"):
-            client = self.clients[int(target[1:])]
+            number = int(target[1:])
+            client = self.clients.get(number) or self.operators[number]
             self.trace.note(client.site, f"is answered by {source}", None, mark=packet)
             client.receive(packet)
         elif source.startswith("#"):
             self.hosts[target].request(int(source[1:]), packet)
-        else:
+        elif self._may_pass(self.hosts[source], self.hosts[target]):
             self.hosts[target].receive(source, packet)
+
+    def _may_pass(self, source: Host, target: Host) -> bool:
+        """Is there a connection between the two? Each refuses a member with another data directory, and strangers."""
+        why_not = target.why_not(source) or source.why_not(target)
+        if why_not:
+            self.faults["wiped_refused" if "directory" in why_not else "stranger_refused"] += 1
+            self.trace.note(target.node, f"has no connection with {source.node}:", why_not)
+            return False
+        if target.is_up and target.met.get(source.node) != (source.incarnation, source.life):
+            target.meet(source)
+        return True
 
     # --- nodes ---
 
@@ -132,11 +165,55 @@ class Cluster:
     def start(self, node: NodeId) -> None:
         """A new process on a node's disk."""
         host = self._host(node)
+        if host.is_retired:
+            return
         host.start()
         if host.is_up:
             for other in self.hosts.values():
-                if other is not host:
-                    other.tell(PeerSeen(node, f"{node}:clients"))
+                if other is not host and not host.why_not(other) and not other.why_not(host):
+                    other.meet(host)
+                    host.meet(other)
+
+    def add_node(self, name: NodeId | None = None) -> Host:
+        """One more node, with an empty disk, that waits to be added to the group; it starts at once."""
+        if name is None:
+            name = next(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in self.hosts)
+        if name in self.hosts:
+            raise InvalidArgument(f"there is a node {name!r} already: give another name")
+        host = self._make_host(name, is_founder=False)
+        for client in self.clients.values():
+            client.nodes.append(name)
+        self.start(name)
+        return host
+
+    def wipe(self, node: NodeId) -> None:
+        """Put an empty disk in the place of a node's; it is down after that."""
+        host = self._host(node)
+        self.crash(node, losing="nothing")
+        self._wiped += 1
+        host.disk = SimulatedDisk(self.clock.random(f"disk {node} {self._wiped}"), self.faults, self._speed)
+        host.incarnation = self.clock.random(f"incarnation {node} {self._wiped}").getrandbits(64)
+        self.watch.forget(node)
+        self.trace.note(node, "has an empty disk")
+
+    def retire(self, node: NodeId) -> None:
+        """Switch a node off for good."""
+        self.crash(node, losing="nothing")
+        self._host(node).is_retired = True
+
+    def add_operator(self, group: GroupId = GROUP) -> Operator:
+        """Somebody who can ask for changes of a group's members."""
+        index = 900 + len(self.operators)
+        operator = self.operators[index] = Operator(index, group, self.clock, lambda: self.nodes, self._send)
+        return operator
+
+    def administer(self, request: AdminRequest, *, within_ms: float = 10_000.0) -> bool:
+        """Ask for a change of members or a hand-over and let time pass until it is done (True) or refused (False)."""
+        operator = next(iter(self.operators.values()), None) or self.add_operator()
+        results: list[bool] = []
+        operator.do(Task([request], lambda asked, done: results.append(done), must=False))
+        self.wait_until(lambda: bool(results), f"answer to {request}", within_ms=within_ms)
+        return results[0]
 
     def stop(self, node: NodeId) -> None:
         """End a node's process in good order."""
@@ -328,20 +405,24 @@ class Cluster:
 
     # --- when all is well again ---
 
-    def _is_level(self) -> bool:
-        for group in self.watch.groups:
-            replicas = [host.replica(group) for host in self.hosts.values()]
-            if len({(replica.applied, replica.raft.log.last) for replica in replicas}) > 1:
-                return False
-            if replicas[0].applied != replicas[0].raft.log.last_index:
-                return False
-        return True
-
     def recover(self, *, within_ms: float = 10_000.0) -> None:
         """Heal the network, start every node, and wait until each group has one leader and all replicas caught up.
 
         Raises InvariantBroken("liveness") when that takes longer.
         """
+        self.revive()
+        goals: dict[GroupId, EntryId] = {}
+        try:
+            self.wait_until(
+                lambda: all(has_caught_up(self.hosts, group, goals) for group in self.watch.groups),
+                "leader and replicas that have caught up",
+                within_ms=within_ms,
+            )
+        except Unavailable:
+            raise InvariantBroken("liveness", standing(self.hosts, within_ms)) from None
+
+    def revive(self) -> None:
+        """Heal the network and the disks, and see that every node runs."""
         self.heal()
         for name, host in self.hosts.items():
             host.disk.speed = DiskSpeed()
@@ -351,52 +432,14 @@ class Cluster:
                 self.resume(name)
             elif host.state != "up":
                 self.start(name)
-        goals: dict[GroupId, EntryId] = {}
-        try:
-            self.wait_until(
-                lambda: all(self._has_caught_up(group, goals) for group in self.watch.groups),
-                "leader and replicas that have caught up",
-                within_ms=within_ms,
-            )
-        except Unavailable:
-            raise InvariantBroken("liveness", self._standing(within_ms)) from None
-
-    def _has_caught_up(self, group: GroupId, goals: dict[GroupId, EntryId]) -> bool:
-        """Does every replica show what was the leader's last entry when it was first seen to lead?
-
-        Clients may go on asking meanwhile, so there need never be a moment at which nothing is on its way.
-        """
-        if not all(host.is_up for host in self.hosts.values()):
-            return False
-        replicas = [host.replica(group) for host in self.hosts.values()]
-        leading = [replica for replica in replicas if replica.raft.is_leader]
-        if len(leading) != 1:
-            return False
-        log = leading[0].raft.log
-        goal = goals.get(group)
-        if goal is None or log.term_at(goal.index) not in (goal.term, None):
-            goals[group] = log.last
-            return False
-        return log.committed >= goal.index and all(replica.applied >= goal.index for replica in replicas)
-
-    def _standing(self, within_ms: float) -> str:
-        lines = [f"healed for {within_ms:.0f} ms of virtual time, but:"]
-        for name, host in self.hosts.items():
-            if not host.is_up:
-                lines.append(f"{name} is {host.state} ({host.damage})")
-                continue
-            for group, replica in host.engine.replicas.items():
-                raft = replica.raft
-                lines.append(
-                    f"{name} group {group}: {raft.role} of term {raft.term}, leader {raft.leader}, {raft.log.last}, "
-                    f"committed {raft.log.committed}, applied {replica.applied}"
-                )
-        return "\n  ".join(lines)
 
     def check(self) -> None:
         """What can only be judged at the end: equal states, and a linearizable history. Call after `recover`.
 
         Clients must have stopped asking.
         """
-        self.wait_until(self._is_level, "moment at which all replicas stand at the same entry")
-        self.watch.on_end(list(self.hosts.values()), self.journal)
+        self.wait_until(
+            lambda: all(is_level(self.hosts, group) for group in self.watch.groups),
+            "moment at which all replicas stand at the same entry",
+        )
+        self.watch.on_end(running(self.hosts), self.journal)

@@ -8,6 +8,8 @@ from aegis_replication import wire
 from aegis_replication.consensus.messages import AppendReply, Message, RequestVote, VoteReply
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId
+from aegis_replication.simulation import churn as churning
+from aegis_replication.simulation.churn import Churn
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import ROOT, DiskSpeed
 from aegis_replication.simulation.host import Host
@@ -20,12 +22,13 @@ from aegis_replication.simulation.workload import Client
 class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
-    __slots__ = ("cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms", "_weights")
+    __slots__ = ("churn", "cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms", "_weights")
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         self.cluster = cluster
         self.plan = plan
         self.random: Random = cluster.clock.random("nemesis")
+        self.churn = Churn(cluster, cluster.clock.random("churn"))
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
@@ -40,6 +43,7 @@ class Nemesis:
     def dismiss(self) -> None:
         """Nothing more goes wrong. What is broken stays so until the cluster recovers."""
         self._dismissed = True
+        self.churn.settle()
         for host in self.cluster.hosts.values():
             host.disk.put_back()
 
@@ -53,7 +57,10 @@ class Nemesis:
     def _strike(self) -> None:
         kind = self.random.choices(self.plan.kinds, self._weights)[0]
         self.cluster.trace.note("nemesis", kind)
-        _STRIKES[kind](self)
+        if kind in churning.STRIKES:
+            churning.STRIKES[kind](self.churn)
+        else:
+            _STRIKES[kind](self)
         self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
 
     def _count(self, kind: str) -> None:
@@ -203,7 +210,7 @@ class Nemesis:
         """A node that is heard and hears nobody, or hears and isn't heard; or a single link, one way."""
         if host := self._victim():
             others = [name for name in self.cluster.nodes if name != host.node]
-            if self.random.random() < 0.4:
+            if others and self.random.random() < 0.4:
                 others = self.random.sample(others, 1)
             is_mute = self.random.random() < 0.5
             for other in others:

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.effects import Effects
-from aegis_replication.engine.replica import ReplicaLimits
+from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup, SnapshotMeta
 from aegis_replication.simulation.disk import SimulatedDisk

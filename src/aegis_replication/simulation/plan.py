@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.ids import NodeId
 from aegis_replication.simulation.network import Weather
 
 KINDS: Final = (
@@ -93,6 +94,7 @@ class Plan(msgspec.Struct, frozen=True):
     skew: float  # part of the requests that all go to one group
     without_session: float  # part of the commands that clients send outside of any session
     raft: dict[str, Any]  # arguments of RaftConfig
+    priorities: dict[NodeId, int] = {}
 
     def config(self) -> RaftConfig:
         """The replicas' settings."""

@@ -16,15 +16,19 @@ import msgspec
 from xxhash import xxh3_128
 
 from aegis_replication import __version__
-from aegis_replication.engine.replica import ReplicaLimits
+from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import mutants
+from aegis_replication.simulation import churn, mutants
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import DiskSpeed
 from aegis_replication.simulation.faults import Nemesis
-from aegis_replication.simulation.plan import COUNTED, Plan, draw_plan
+from aegis_replication.simulation.plan import COUNTED as PLANNED
+from aegis_replication.simulation.plan import Plan, draw_plan
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
+
+COUNTED = (*PLANNED, *churn.COUNTED)
+"""Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
 """Virtual time after healing within which every group must have a leader and all its replicas must have caught up."""
@@ -102,6 +106,11 @@ def _mutated(name: str | None) -> AbstractContextManager[None]:
     return nullcontext() if name is None else mutants.find(name).applied()
 
 
+def _rarely_sized(plan: Plan, random: Random) -> Plan:
+    """One run in ten is of a size that the others don't have: alone, or with a majority of four."""
+    return msgspec.structs.replace(plan, nodes=random.choice((1, 6, 7))) if random.random() < 0.1 else plan
+
+
 class Play:
     """One seed, played on a cluster of its own."""
 
@@ -109,7 +118,8 @@ class Play:
 
     def __init__(self, seed: int, subject: Subject | None = None) -> None:
         self.seed = seed
-        self.plan: Plan = draw_plan(Random(f"{seed}/plan"))
+        plan = _rarely_sized(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/size"))
+        self.plan: Plan = churn.with_churn(plan, Random(f"{seed}/members"))
         plan = self.plan
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
@@ -123,6 +133,7 @@ class Play:
             sessions_max=plan.sessions_max,
             idle_ms=plan.idle_ms,
             segment_bytes=plan.segment_bytes,
+            priorities=plan.priorities,
             machine=subject,
             limits=ReplicaLimits(frame_bytes=plan.segment_bytes // 4, frame_commands=plan.frame_commands),
         )
@@ -147,6 +158,7 @@ class Play:
         self.nemesis.begin()
         cluster.run(self.plan.duration_ms)
         self.nemesis.dismiss()
+        self._repair()
         cluster.recover(within_ms=RECOVERY_MS)
         for client in clients:
             client.is_patient = True
@@ -158,6 +170,15 @@ class Play:
         for ask in self.workload.read_all():
             cluster.ask(ask)
         cluster.check()
+
+    def _repair(self) -> None:
+        """A node whose disk was made anew becomes a member again, or another in its place."""
+        churn = self.nemesis.churn
+        self.cluster.revive()
+        try:
+            self.cluster.wait_until(lambda: churn.is_settled, "wiped node that is back", within_ms=RECOVERY_MS)
+        except Unavailable as error:
+            raise InvariantBroken("liveness", f"healed, but {churn.wiped} is still out: {error}") from None
 
     def _wait_for_answers(self) -> None:
         clients = self.cluster.clients.values()

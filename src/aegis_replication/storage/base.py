@@ -21,6 +21,7 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     node: NodeId
     incarnation: int  # 64 random bits: a directory that was lost and made anew has another one
     format_version: int = FORMAT_VERSION
+    joins: bool = False  # made to join a cluster: its node never begins one, even while it knows of none
 
 
 class StorageStats(msgspec.Struct, frozen=True):

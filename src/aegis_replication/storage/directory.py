@@ -230,6 +230,7 @@ def write_identity(files: Files, root: str, identity: Identity) -> None:
             "cluster": identity.cluster,
             "node": identity.node,
             "incarnation": f"{identity.incarnation:016x}",
+            **({"joins": True} if identity.joins else {}),
         }
     )
     handle = files.open(aside, "create")
@@ -266,7 +267,8 @@ def read_identity(files: Files, root: str) -> Identity | None:
             )
         if rest != f"crc32 {crc32(line):08x}\n".encode():
             raise ValueError(f"checksum {crc32(line):08x}, the file says {rest[:40]!r}")
-        return Identity(str(fields["cluster"]), str(fields["node"]), int(fields["incarnation"], 16), version)
+        incarnation, joins = int(fields["incarnation"], 16), bool(fields.get("joins", False))
+        return Identity(str(fields["cluster"]), str(fields["node"]), incarnation, version, joins)
     except AegisError:
         raise
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:

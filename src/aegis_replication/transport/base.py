@@ -1,6 +1,6 @@
 """What does a node need of its network? The contract that memory and TCP transports keep."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from aegis_replication.ids import NodeId
@@ -12,6 +12,15 @@ class PeerHandler(Protocol):
 
     def on_peer_packet(self, source: NodeId, kind: int, body: bytes) -> None:
         """A packet came; `source` is who the connection's handshake proved it to be."""
+
+    def why_not_peer(self, hello: Hello) -> str | None:
+        """Why the node that sent this handshake gets no connection, "" when it does; None: let the list of peers say.
+
+        Asked in both directions, when it calls and when it is called, before anything else is taken from it.
+        """
+
+    def on_peer_met(self, hello: Hello) -> None:
+        """A peer has called: packets may come from it; whether it can be reached is another matter."""
 
     def on_peer_up(self, hello: Hello) -> None:
         """A peer can be reached; `hello.node` is its id."""
@@ -25,6 +34,12 @@ class PeerTransport(Protocol):
 
     async def start(self, handler: PeerHandler) -> None:
         """Listen, and keep trying to reach every peer (backoff with jitter, capped)."""
+
+    def set_peers(self, peers: Mapping[NodeId, str], *, configuration: int = 0) -> None:
+        """Who the peers are from now on, and where ("" where that isn't known); one that is gone is cut off.
+
+        `configuration` is told in handshakes: how new what this node knows of its group's members is.
+        """
 
     def send(self, target: NodeId, packet: bytes, *, bulk: bool) -> None:
         """Hand over one packet (length first). Dropped when the peer can't be reached or too much waits already.

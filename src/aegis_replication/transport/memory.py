@@ -92,7 +92,7 @@ class MemoryNetwork:
         node = transport.own.node
         with self._lock:
             old, self._members[node] = self._members.get(node), transport
-        if old is not None and not old.loop.is_closed():
+        if old is not None and old is not transport and not old.loop.is_closed():
             LOG.warning("node=%s: replaced another node of this name in the same program", node)
             old.refresh_soon()
         self._refresh_all()
@@ -142,6 +142,7 @@ class MemoryPeerTransport:
         self._bulk: list[tuple[NodeId, bytes]] = []
         self._waiting_bytes: Counter[NodeId] = Counter()  # by sender
         self._is_drain_due = False
+        self._refused: dict[NodeId, str] = {}  # why each of them is not spoken with
 
     async def start(self, handler: PeerHandler) -> None:
         """Be found from now on."""
@@ -149,9 +150,10 @@ class MemoryPeerTransport:
         self._handler = handler
         self._network.join(self)
 
-    def set_peers(self, peers: Collection[NodeId]) -> None:
+    def set_peers(self, peers: Collection[NodeId], *, configuration: int = 0) -> None:
         """Who the peers are from now on."""
         self.peers = frozenset(peers) - {self.own.node}
+        self.own = msgspec.structs.replace(self.own, configuration=configuration)
         if self._handler is not None:
             self._network.join(self)
 
@@ -212,7 +214,8 @@ class MemoryPeerTransport:
         handler = self._handler
         if handler is None:
             return
-        before, self._up = self._up, self._network.reachable_from(self)
+        reachable = self._network.reachable_from(self)
+        before, self._up = self._up, {node: peer for node, peer in reachable.items() if self._is_welcome(peer)}
         for node, peer in before.items():
             if self._up.get(node) is not peer:
                 handler.on_peer_down(node)
@@ -220,13 +223,23 @@ class MemoryPeerTransport:
             if before.get(node) is not peer:
                 handler.on_peer_up(peer.own)
 
+    def _is_welcome(self, peer: "MemoryPeerTransport") -> bool:
+        why_not = self._handler.why_not_peer(peer.own) if self._handler is not None else None
+        if why_not and why_not != self._refused.get(peer.own.node):
+            LOG.warning("node=%s: refused %s: %s", self.own.node, peer.own.node, why_not)
+            self._refused[peer.own.node] = why_not
+        if not why_not:
+            self._refused.pop(peer.own.node, None)
+        return not why_not
+
     def _drain(self) -> None:
         with self._lock:
             packets, self._urgent, self._bulk = self._urgent + self._bulk, [], []
             self._waiting_bytes.clear()
             self._is_drain_due = False
         for source, packet in packets:
-            if self._handler is not None and not self._network.is_cut(source, self.own.node):
+            is_cut = self._network.is_cut(source, self.own.node) or source in self._refused
+            if self._handler is not None and not is_cut:
                 self._handler.on_peer_packet(source, packet[_HEAD_BYTES - 1], packet[_HEAD_BYTES:])
 
 

@@ -190,8 +190,11 @@ def encode_refusal(own: Hello, reason: str) -> bytes:
     return encode_hello(msgspec.structs.replace(own, refusal=reason[:REFUSAL_CHARACTERS_MAX]))
 
 
-def why_not_peer(own: Hello, theirs: Hello, members: Collection[NodeId]) -> str:
-    """Why `theirs`, who called the peers' port of `own`, gets no connection; "" when it does. Told to the caller."""
+def why_not_peer(own: Hello, theirs: Hello) -> str:
+    """Why `theirs`, who called the peers' port of `own`, gets no connection, whoever the members are; "" when it does.
+
+    Told to the caller.
+    """
     if theirs.role == "client":
         there = f"connect to {own.client_address}" if own.client_address else "have a port of their own"
         return f"this is {own.node}'s port for peers: clients {there}"
@@ -203,12 +206,17 @@ def why_not_peer(own: Hello, theirs: Hello, members: Collection[NodeId]) -> str:
         return f"you reached {own.node}, not {shown(theirs.target)}: check its address in your list of peers"
     if theirs.node == own.node:
         return f"two nodes are called {own.node}: give one of them another id"
-    if theirs.node not in members:
-        known = ", ".join(sorted(members)) or "nobody"
-        return f"{shown(theirs.node)} is not a member that {own.node} knows ({known}): check peers on both nodes"
     if theirs.limits.packet_bytes < HELLO_BYTES_MAX:
         return f"packets of {theirs.limits.packet_bytes} bytes at most: too small for a peer"
     return _version_trouble(own, theirs)
+
+
+def why_not_listed(own: Hello, theirs: Hello, peers: Collection[NodeId]) -> str:
+    """Why `theirs` isn't one of `peers`; "" when it is."""
+    if theirs.node in peers:
+        return ""
+    known = ", ".join(sorted(peers)) or "nobody"
+    return f"{shown(theirs.node)} is not a member that {own.node} knows ({known}): check peers on both nodes"
 
 
 def why_not_client(own: Hello, theirs: Hello, peer_address: str) -> str:

@@ -26,6 +26,7 @@ from aegis_replication.transport.tcp import (
     why_not_client,
 )
 from aegis_replication.wire import (
+    ADMIN,
     COMMAND,
     INVALID,
     LENGTH,
@@ -325,8 +326,9 @@ class _ClientProtocol(asyncio.Protocol):
                     self.transport.write(encode_reply(request, OK, _NIL))
                     position += _HEAD_BYTES
                     continue
-                trouble = self._trouble(size, kind, request)
-                break
+                if kind != ADMIN or not _SMALLEST <= size <= limit:
+                    trouble = self._trouble(size, kind, request)
+                    break
             after = position + 4 + size
             if after > end:
                 break
@@ -359,7 +361,7 @@ class _ClientProtocol(asyncio.Protocol):
         """Why a packet's head can't be a request. A client whose request is too large is told so."""
         if size > self._packet_bytes_max:
             error = LimitExceeded("a request", size, self._packet_bytes_max)
-            if request is not None and COMMAND <= kind <= STATUS:
+            if request is not None and (COMMAND <= kind <= STATUS or kind == ADMIN):
                 self.transport.write(encode_reply(request, INVALID, msgspec.msgpack.encode(str(error))))
             return error
         return ProtocolError(f"a packet of kind {kind} with {size} bytes is no request")

@@ -76,8 +76,8 @@ class PeerLink:
 
     # fmt: off
     __slots__ = ("own", "peer", "address", "report", "counts", "queue_bytes_max", "hello", "_backoff", "_context",
-                 "_on_up", "_on_down", "_protocol", "_transport", "_is_paused", "_urgent", "_urgent_bytes", "_bulk",
-                 "_bulk_bytes", "_cut", "_packet_bytes_max", "_retry", "_task")
+                 "_on_up", "_on_down", "_why_not", "_protocol", "_transport", "_is_paused", "_urgent", "_urgent_bytes",
+                 "_bulk", "_bulk_bytes", "_cut", "_packet_bytes_max", "_retry", "_task")
     # fmt: on
 
     def __init__(
@@ -91,6 +91,7 @@ class PeerLink:
         queue_bytes_max: int,
         on_up: Callable[[Hello], None],
         on_down: Callable[[NodeId], None],
+        why_not: Callable[[Hello], str | None],
         context: ssl.SSLContext | None = None,
     ) -> None:
         self.own = msgspec.structs.replace(own, target=peer)
@@ -104,6 +105,7 @@ class PeerLink:
         self._context = context
         self._on_up = on_up
         self._on_down = on_down
+        self._why_not = why_not
         self._protocol: _Outbound | None = None  # connected, perhaps still shaking hands
         self._transport: asyncio.Transport | None = None  # only while the link is up
         self._is_paused = False  # the socket is full: everything else waits below
@@ -303,7 +305,7 @@ class PeerLink:
             choose_version(own, hello)
         except ProtocolError as error:
             return str(error)
-        return ""
+        return self._why_not(hello) or ""
 
     def on_lost(self, protocol: "_Outbound", reason: str) -> None:
         """The connection ended; whatever waited for it is dropped, its sender will send it anew."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from aegis_replication.errors import ProtocolError
+from aegis_replication.errors import ConfigError, ProtocolError
 from aegis_replication.ids import NodeId
 from aegis_replication.transport.base import PeerHandler
 from aegis_replication.transport.tcp import (
@@ -28,6 +28,7 @@ from aegis_replication.transport.tcp import (
     take_hello,
     tune_socket,
     wait_set,
+    why_not_listed,
     why_not_peer,
 )
 from aegis_replication.transport.tcp_links import ALIVE_PACKET, CONNECT_SECONDS, SILENT_CHECKS_MAX, PeerLink
@@ -103,6 +104,8 @@ class TcpPeerTransport:
         self._timer: asyncio.TimerHandle | None = None
         self._stopping: set[asyncio.Task[None]] = set()
         self._peers: dict[NodeId, str] = {}
+        for peer, address in peers.items():
+            parse_address(address, what=f"address of peer {peer}")
         self.set_peers(peers)
 
     async def start(self, handler: PeerHandler) -> None:
@@ -116,21 +119,26 @@ class TcpPeerTransport:
         self.set_peers(self._peers)
         self._timer = loop.call_later(CHECK_SECONDS, self._check_often, loop)
 
-    def set_peers(self, peers: Mapping[NodeId, str]) -> None:
-        """Who the peers are from now on, and where. One that is no longer listed is cut off and refused."""
-        wanted = {peer: address for peer, address in peers.items() if peer != self.own.node}
-        for peer, address in wanted.items():
-            parse_address(address, what=f"address of peer {peer}")
-        self._peers = wanted
+    def set_peers(self, peers: Mapping[NodeId, str], *, configuration: int = 0) -> None:
+        """Who the peers are from now on, and where. One that is no longer listed is cut off and refused.
+
+        One whose address is "" may call, and isn't called; one whose address makes no sense is reported, and likewise.
+        """
+        listed = {peer: address for peer, address in peers.items() if peer != self.own.node}
+        wanted = {peer: address for peer, address in listed.items() if address and self._makes_sense(peer, address)}
+        self._peers = listed
+        self.own = msgspec.structs.replace(self.own, configuration=configuration)
+        for link in self._links.values():
+            link.own = msgspec.structs.replace(link.own, configuration=configuration)
         if self._server is None:
             return
+        for peer in list(self.inbound.keys() - listed.keys()):
+            self.inbound[peer].leave()
         for peer in self._links.keys() - wanted.keys():
             was_up = self._links[peer].hello is not None
             task = asyncio.get_running_loop().create_task(self._links.pop(peer).stop())
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
-            if (inbound := self.inbound.pop(peer, None)) is not None:
-                inbound.leave()
             if was_up:
                 self.handler.on_peer_down(peer)
         for peer, address in wanted.items():
@@ -139,6 +147,16 @@ class TcpPeerTransport:
             else:
                 self._links[peer] = link = self._make_link(peer, address)
                 link.start()
+
+    def _makes_sense(self, peer: NodeId, address: str) -> bool:
+        """Can `address` be dialed? What others say of themselves must not end this node."""
+        try:
+            parse_address(address, what=f"address of peer {peer}")
+        except ConfigError as error:
+            if self._server is not None:
+                self.report.on_change(peer, f"peer={peer}: {error}")
+            return False
+        return True
 
     def _make_link(self, peer: NodeId, address: str) -> PeerLink:
         return PeerLink(
@@ -150,6 +168,7 @@ class TcpPeerTransport:
             queue_bytes_max=self._queue_bytes,
             on_up=self.handler.on_peer_up,
             on_down=self.handler.on_peer_down,
+            why_not=self.handler.why_not_peer,
             context=self._context,
         )
 
@@ -230,7 +249,11 @@ class TcpPeerTransport:
 
     def why_not(self, hello: Hello) -> str:
         """Why the caller gets no connection; "" when it does."""
-        return why_not_peer(self.own, hello, self._peers)
+        reason = why_not_peer(self.own, hello)
+        if reason:
+            return reason
+        verdict = self.handler.why_not_peer(hello)
+        return why_not_listed(self.own, hello, self._peers) if verdict is None else verdict
 
     def on_refused(self, inbound: "_Inbound", hello: Hello, reason: str) -> None:
         """The caller was told why not."""
@@ -252,7 +275,10 @@ class TcpPeerTransport:
                 )
             old.leave()
         self.inbound[hello.node] = inbound
-        link = self._links[hello.node]
+        self.handler.on_peer_met(hello)
+        link = self._links.get(hello.node)
+        if link is None:
+            return  # its address isn't known yet: what it said of itself may tell
         if link.hello is not None and link.hello.incarnation != hello.incarnation:
             link.drop("the peer is a new incarnation")
         link.retry_now()

@@ -2,7 +2,9 @@
 
 from zlib import crc32
 
+from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.consensus.messages import Message, RequestVote, VoteReply
+from aegis_replication.consensus.quorum import is_supported
 from aegis_replication.engine.effects import RoleChanged
 from aegis_replication.engine.replica import Replica
 from aegis_replication.errors import InvariantBroken
@@ -14,12 +16,14 @@ from aegis_replication.simulation.checkers.durability import DurabilityChecker
 class Seen:
     """The marks of one process of a node; they start over when it restarts."""
 
-    __slots__ = ("applied", "committed", "term")
+    __slots__ = ("applied", "committed", "configuration", "term")
 
     def __init__(self) -> None:
         self.term: Term = 0
         self.committed: LogIndex = 0
         self.applied: LogIndex = 0
+        # In force at the end of the last turn.
+        self.configuration = Configuration()
 
 
 class AgreementChecker:
@@ -34,13 +38,11 @@ class AgreementChecker:
         "leaders",
         "seen",
         "spoken",
-        "voter_count",
         "votes",
     )
 
-    def __init__(self, group: GroupId, voter_count: int, durability: DurabilityChecker) -> None:
+    def __init__(self, group: GroupId, durability: DurabilityChecker) -> None:
         self.group = group
-        self.voter_count = voter_count
         self.durability = durability
         # Who led each term; the first one observed.
         self.leaders: dict[Term, NodeId] = {}
@@ -150,9 +152,11 @@ class AgreementChecker:
             if replica.applied > durable:
                 raise self._broken("applied is durable", f"{node} applied {replica.applied}, its disk holds {durable}")
         seen.term, seen.committed, seen.applied = raft.term, log.committed, replica.applied
+        seen.configuration = raft.configuration
 
     def _on_committed(self, node: NodeId, replica: Replica, first: LogIndex) -> None:
         log, committed = replica.raft.log, self.committed
+        is_first = len(committed) < log.committed
         for index in range(max(first, log.first), log.committed + 1):
             entry = log.get(index)
             fact = (entry.id, crc32(entry.frame))
@@ -171,7 +175,8 @@ class AgreementChecker:
             committed.append(fact)
         if first < log.first:
             self._check_base(node, log.base)
-        self._check_quorum(node, log.committed)
+        if replica.raft.is_leader or is_first:
+            self._check_quorum(node, replica, log.committed)
 
     def _check_base(self, node: NodeId, base: EntryId) -> None:
         if base.index > len(self.committed):
@@ -184,17 +189,23 @@ class AgreementChecker:
                 f"{node} starts after {base}, entry {base.index} is {self.committed[base.index - 1][0]}",
             )
 
-    def _check_quorum(self, node: NodeId, index: LogIndex) -> None:
-        if not index:
-            return
+    def _check_quorum(self, node: NodeId, replica: Replica, index: LogIndex) -> None:
+        """On the disks of a majority, or two, by what was in force when it was committed: before this turn or in it."""
         entry, _ = self.committed[index - 1]
         holders = self.durability.holders(self.group, entry)
-        if len(holders) * 2 <= self.voter_count:
+        now, before = replica.raft.configuration, self.seen[node].configuration
+        if not any(is_supported(each.voters, each.outgoing, holders) for each in (now, before) if each.voters):
+            on_disks = ", ".join(holders) or "nobody"
             raise self._broken(
                 "committed is durable on a majority",
-                f"{node} takes entry {entry.term}:{entry.index} as committed; it is on the disks of "
-                f"{', '.join(holders) or 'nobody'}",
+                f"{node} takes entry {entry.term}:{entry.index} as committed; it is on the disks of {on_disks}, the "
+                f"voters are {', '.join(now.voters)}{' and ' * now.is_joint}{', '.join(now.outgoing)}",
             )
+
+    def forget(self, node: NodeId) -> None:
+        """The disk of `node` is gone: whatever comes back under that name has promised nothing."""
+        self.spoken.pop(node, None)
+        self.votes = {key: candidate for key, candidate in self.votes.items() if key[0] != node}
 
     def on_restarted(self, node: NodeId) -> None:
         """Commit and applied marks are volatile: they start over; the term does not, `spoken` remembers it."""

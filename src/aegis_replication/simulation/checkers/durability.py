@@ -101,9 +101,11 @@ def _parts(write: LogWrite) -> Iterator[HardState | Entry | tuple[SnapshotMeta, 
 class DurabilityChecker:
     """The shadows of all replicas."""
 
-    __slots__ = ("shadows",)
+    __slots__ = ("_gone", "shadows")
 
     def __init__(self) -> None:
+        # What the last disk held that each node lost: acknowledgements of it may still be on their way.
+        self._gone: dict[tuple[NodeId, GroupId], Shadow] = {}
         self.shadows: dict[tuple[NodeId, GroupId], Shadow] = {}
 
     def shadow(self, node: NodeId, group: GroupId) -> Shadow:
@@ -113,9 +115,15 @@ class DurabilityChecker:
             shadow = self.shadows[node, group] = Shadow()
         return shadow
 
+    def forget(self, node: NodeId) -> None:
+        """The disk of `node` is gone, and another is in its place."""
+        for key in [key for key in self.shadows if key[0] == node]:
+            self._gone[key] = self.shadows.pop(key)
+
     def holders(self, group: GroupId, entry: EntryId) -> list[NodeId]:
-        """On which nodes' disks `entry` is, for certain."""
-        return [node for (node, of), shadow in self.shadows.items() if of == group and shadow.holds(entry)]
+        """On which nodes' disks `entry` is, for certain, or was before the disk was lost."""
+        disks = (*self.shadows.items(), *self._gone.items())
+        return sorted({node for (node, of), shadow in disks if of == group and shadow.holds(entry)})
 
     def on_sent(self, node: NodeId, group: GroupId, target: NodeId, message: Message) -> None:
         """No message leaves that promises what a power cut could take back."""

@@ -13,6 +13,7 @@ from aegis_replication.simulation.checkers.agreement import AgreementChecker
 from aegis_replication.simulation.checkers.durability import DurabilityChecker
 from aegis_replication.simulation.checkers.linearizability import Operation
 from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
+from aegis_replication.simulation.checkers.members import MembersChecker
 from aegis_replication.simulation.checkers.model import SessionModel
 from aegis_replication.simulation.checkers.user_model import Query, UserModel
 from aegis_replication.simulation.checkers.witness import check_in_order
@@ -26,18 +27,18 @@ from aegis_replication.state_machine.base import Machine
 class Watch:
     """The checkers of one run. Each of its methods raises InvariantBroken when a promise was broken."""
 
-    __slots__ = ("agreement", "durability", "groups", "machines", "_make_machine")
+    __slots__ = ("agreement", "durability", "groups", "machines", "members", "_make_machine")
 
     def __init__(
         self,
         groups: Sequence[GroupId],
-        voter_count: int,
         make_machine: Callable[[], Machine],
         make_model: Callable[[], SessionModel],
     ) -> None:
         self.groups = tuple(groups)
         self.durability = DurabilityChecker()
-        self.agreement = {group: AgreementChecker(group, voter_count, self.durability) for group in groups}
+        self.agreement = {group: AgreementChecker(group, self.durability) for group in groups}
+        self.members = {group: MembersChecker(group, self.durability) for group in groups}
         self.machines = {group: MachineChecker(group, make_model()) for group in groups}
         self._make_machine = make_machine
 
@@ -62,9 +63,11 @@ class Watch:
         for target, group, message in effects.messages:
             durability.on_sent(node, group, target, message)
             agreement[group].on_sent(node, target, message)
+            self.members[group].on_sent(node, target, message, host.replica(group))
         for write in effects.writes:
             durability.shadow(node, write.group).write(write)
             agreement[write.group].on_write(node, write, host.replica(write.group))
+            self.members[write.group].on_write(node, write, host.replica(write.group))
         for change in effects.changes:
             agreement[change.group].on_change(node, change, host.replica(change.group))
 
@@ -78,6 +81,13 @@ class Watch:
         for group, replica in host.engine.replicas.items():
             invariants.check(replica.raft)
             self.agreement[group].on_turn(host.node, replica)
+            self.members[group].on_turn(host.node, replica)
+
+    def forget(self, node: NodeId) -> None:
+        """The disk of `node` is gone for good."""
+        self.durability.forget(node)
+        for agreement in self.agreement.values():
+            agreement.forget(node)
 
     # --- clients ---
 
@@ -106,7 +116,11 @@ class Watch:
     def on_end(self, hosts: Sequence[Host], journal: Journal) -> None:
         """All replicas stand at the same entry with the same state, and the history of all clients is linearizable."""
         for group in self.groups:
+            newest = max((host.replica(group).raft for host in hosts), key=lambda raft: raft.log.committed)
+            members = newest.configuration.members
             for host in hosts:
+                if host.node not in members:
+                    continue  # it was removed: it stays where it was
                 replica = host.replica(group)
                 self.machines[group].compare(host.node, replica.applied, replica.machine.digest())
             model = self.machines[group].model

@@ -3,12 +3,13 @@
 from aegis_replication.errors import InvalidArgument
 from aegis_replication.simulation.mutants.consensus import CONSENSUS
 from aegis_replication.simulation.mutants.machine import MACHINE
+from aegis_replication.simulation.mutants.members import MEMBERS
 from aegis_replication.simulation.mutants.mutant import Mutant
 from aegis_replication.simulation.mutants.storage import STORAGE
 
 __all__ = ["MUTANTS", "Mutant", "find"]
 
-MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MACHINE, *STORAGE)
+MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *STORAGE)
 
 
 def find(name: str) -> Mutant:

@@ -1,0 +1,55 @@
+"""How does a replica begin, with what its disk holds? (Raft Figure 2, "Persistent state"; §7.)"""
+
+from random import Random
+
+from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.consensus.configuration import ConfigurationStack, decode_configuration
+from aegis_replication.consensus.member import Member
+from aegis_replication.errors import StorageError
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import NOTHING, EntryId, HardState, Kind, RecoveredGroup, ReplicatedLog
+
+
+def is_new(recovered: RecoveredGroup) -> bool:
+    """Has this disk never held an entry? Its first write may have been torn between term 1 and the first entry."""
+    is_empty = not recovered.entries and recovered.snapshot is None and recovered.base == NOTHING
+    return is_empty and recovered.hard_state in (HardState(), HardState(1))
+
+
+def recover(
+    node: NodeId, group: GroupId, config: RaftConfig, recovered: RecoveredGroup, random: Random, now_ms: float
+) -> Member:
+    """The state on all servers as the disk holds it. What was committed is known up to the snapshot, no further."""
+    snapshot = recovered.snapshot
+    stack = ConfigurationStack()
+    base_stamp = 0
+    if snapshot is not None:
+        at = EntryId(snapshot.term, snapshot.configuration_index)
+        stack = ConfigurationStack(at, decode_configuration(snapshot.configuration))
+        base_stamp = snapshot.stamp if recovered.base == snapshot.id else 0
+    log = ReplicatedLog(group, recovered.base, recovered.entries, base_stamp=base_stamp)
+    if recovered.hard_state.term < log.last.term:
+        raise StorageError(
+            f"group {group}: the log ends with an entry of term {log.last.term}, the recorded term is "
+            f"{recovered.hard_state.term}: term and log don't belong together. Restore this node from a backup"
+        )
+    is_reset = False
+    if snapshot is not None and snapshot.index > log.base.index:
+        is_reset = log.term_at(snapshot.index) != snapshot.term
+        if is_reset:  # it was named just before a crash, and the log was to start over from it
+            log.reset(snapshot.id, snapshot.stamp)
+        else:
+            log.commit_to(snapshot.index)
+    elif recovered.base.index > (0 if snapshot is None else snapshot.index):
+        held = "no snapshot holds" if snapshot is None else f"the snapshot, which ends at {snapshot.index}, lacks"
+        raise StorageError(
+            f"group {group}: the log starts after {recovered.base.index} and {held} what was before. "
+            "Restore this node from a backup"
+        )
+    for entry in log.since(log.first, bytes_max=2**63):
+        if entry.kind == Kind.CONFIGURATION and entry.index > stack.index:
+            stack.push(entry.id, decode_configuration(entry.payload))
+    member = Member(node, group, config, random, now_ms, hard_state=recovered.hard_state, log=log, configurations=stack)
+    if snapshot is not None and is_reset:
+        member.keep_snapshot(snapshot, log.first, reset=True)
+    return member
