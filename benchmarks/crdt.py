@@ -110,8 +110,18 @@ def ours(key_count: int) -> dict[str, Case]:
         entries, other = filled("a", keys), filled("b", keys)
         return lambda: entries.merge(other)
 
+    def add_at_once(count: int) -> Callable[[], Any]:
+        elements = ORSet("a")
+        return lambda: elements.update(keys)
+
+    def set_at_once(count: int) -> Callable[[], Any]:
+        entries, values = LWWMap("a"), dict.fromkeys(keys, "value")
+        return lambda: entries.update(values, 1)
+
     return {
         "ORSet.add": add,
+        "ORSet.update, one delta": add_at_once,
+        "LWWMap.update, one delta": set_at_once,
         "LWWMap.set, new keys": set_new,
         "LWWMap.set, again": set_again,
         "LWWMap.merge into an empty one": merge_new,
@@ -185,7 +195,7 @@ def pycrdt_cases(pycrdt: Any, key_count: int) -> tuple[dict[str, Case], int]:
 
 
 def crdts_cases(crdts: Any, key_count: int) -> tuple[dict[str, Case], int]:
-    """It slows down as it grows, so it gets a tenth of the keys; its figures flatter it by that."""
+    """It takes long, so it gets a tenth of the keys: its time per key doesn't depend on how many there are."""
     keys = [f"key-{number}" for number in range(max(1, key_count // 10))]
     scale = key_count // len(keys)
 
@@ -234,14 +244,18 @@ def measured(cases: dict[str, Case], key_count: int, rounds: int) -> dict[str, f
 def ratios(nanoseconds: dict[str, float]) -> dict[str, float]:
     """How many times faster than the peer we are; below 1: slower."""
     pairs = {
-        "ORSet.add over pycrdt": ("pycrdt set, one transaction", "ORSet.add"),
-        "ORSet.add over pycrdt, a delta each": ("pycrdt set, one transaction each", "ORSet.add"),
-        "LWWMap.set over pycrdt": ("pycrdt set, one transaction", "LWWMap.set, new keys"),
-        "LWWMap.set over pycrdt, a delta each": ("pycrdt set, one transaction each", "LWWMap.set, new keys"),
+        "ORSet.add over pycrdt": ("pycrdt set, one transaction each", "ORSet.add"),
+        "LWWMap.set over pycrdt": ("pycrdt set, one transaction each", "LWWMap.set, new keys"),
+        "ORSet.update over pycrdt": ("pycrdt set, one transaction", "ORSet.update, one delta"),
+        "LWWMap.update over pycrdt": ("pycrdt set, one transaction", "LWWMap.update, one delta"),
+        "ORSet.add over pycrdt in one": ("pycrdt set, one transaction", "ORSet.add"),
+        "LWWMap.set over pycrdt in one": ("pycrdt set, one transaction", "LWWMap.set, new keys"),
         "merge over pycrdt, into an empty one": ("pycrdt merge into an empty one", "LWWMap.merge into an empty one"),
         "merge over pycrdt, other keys": ("pycrdt merge, other keys", "LWWMap.merge, other keys"),
         "merge over pycrdt, same keys": ("pycrdt merge, same keys", "LWWMap.merge, same keys"),
         "ORSet.add over crdts": ("crdts ORSet.observe", "ORSet.add"),
+        "ORSet.update over crdts": ("crdts ORSet.observe", "ORSet.update, one delta"),
+        "LWWMap.update over crdts": ("crdts LWWMap.set", "LWWMap.update, one delta"),
         "LWWMap.set over crdts": ("crdts LWWMap.set", "LWWMap.set, new keys"),
         "merge over crdts": ("crdts LWWMap merge", "LWWMap.merge into an empty one"),
     }

@@ -193,6 +193,22 @@ def test_a_map_of_last_writes() -> None:
         entries["b"]
 
 
+def test_many_at_once_are_one_delta() -> None:
+    elements, entries, other = ORSet("a"), LWWMap("a"), LWWMap("b")
+    elements.add("x")
+    entries.set("k", "old", 9)
+
+    added = elements.update(["x", "y", "x"])
+    written = entries.update({"k": "new", "l": [1]}, 5)
+    other.merge(written)
+
+    assert elements.value() == {"x", "y"}
+    assert sorted(added.store) == ["x", "y"]
+    assert entries.value() == other.value() == {"k": "new", "l": [1]}
+    assert elements.update([]).is_empty
+    assert entries.update({}).is_empty
+
+
 def test_maps_nest() -> None:
     one, other = ORMap("a"), ORMap("b")
 

@@ -104,6 +104,8 @@ def change_growing_set(elements: Any, a: int, b: int) -> Delta:
 
 def change_set(elements: Any, a: int, b: int) -> Delta:
     element = ("x", 7, ("y", b"z"))[b % 3]
+    if a == 4 and isinstance(elements, ORSet):
+        return elements.update([element, "x"])
     return elements.remove(element) if a % 2 else elements.add(element)
 
 
@@ -114,6 +116,8 @@ def change_bag(bag: Any, a: int, b: int) -> Delta:
 
 
 def change_map(entries: Any, a: int, b: int) -> Delta:
+    if a == 5:
+        return entries.update({"x": b, "xyz"[b % 3]: [b]}, a % 3)
     return entries.remove("xyz"[b % 3], a) if a == 0 else entries.set("xyz"[b % 3], a, a % 3)
 
 

@@ -1,6 +1,6 @@
 """How are values kept under keys? Maps: the last write per key, or a replicated object per key, removed by reset."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from aegis_replication.crdt import kernel
@@ -38,6 +38,24 @@ class LWWMap(Replica):
             leaf = self._store[key] = {dot: (*stamp, value)}
             return self._emit({key: leaf}, (dot,))
         return self._write(key, old, stamp, (value,))
+
+    def update(self, values: Mapping[Any, Any], timestamp: Stamp | None = None) -> Delta:
+        """Sets them all, in one delta: faster than one by one."""
+        stamp, store = stamp_of(timestamp), self._store
+        kept = {checked_key(key): freeze(value) for key, value in values.items()}
+        if not kept:
+            return self._emit({}, ())
+        actor, number = self._mint(len(kept))
+        fragment: Store = {}
+        gone: list[Dot] = []
+        for offset, (key, value) in enumerate(kept.items()):
+            own = stamp
+            if key in store:
+                own = next_stamp(stamp, latest_write(store[key])[1][:2])
+                gone += store[key]
+            fragment[key] = {(actor, number + offset): (*own, value)}
+        store.update(fragment)
+        return self._emit(fragment, [(actor, number + offset) for offset in range(len(kept))], gone)
 
     def remove(self, key: Any, timestamp: Stamp | None = None) -> Delta:
         """Removes the key; nothing happens if it isn't in."""

@@ -1,6 +1,6 @@
 """Is it in, when one added it and another removed it at once? Sets: grow-only, two-phase, add or remove wins; a bag."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from aegis_replication.crdt.counters import fold, larger, net, read_pair
@@ -130,6 +130,19 @@ class ORSet(ElementSet):
             leaf = self._store[element] = {dot: True}
             return self._emit({element: leaf}, (dot,))
         return self._replace(element, True, self._observed(old, context))
+
+    def update(self, elements: Iterable[Any]) -> Delta:
+        """Adds them all, in one delta: several times faster than one by one."""
+        keys = list(dict.fromkeys(map(checked_key, elements)))
+        if not keys:
+            return self._emit({}, ())
+        actor, first = self._mint(len(keys))
+        dots = [(actor, number) for number in range(first, first + len(keys))]
+        fragment = {key: {dot: True} for key, dot in zip(keys, dots)}
+        store = self._store
+        gone = [dot for key in keys if key in store for dot in store[key]]
+        store.update(fragment)
+        return self._emit(fragment, dots, gone)
 
     def remove(self, element: Any, *, context: CausalContext | None = None) -> Delta:
         """Removes it as far as it was seen; nothing happens if it isn't in."""
