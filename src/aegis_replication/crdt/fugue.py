@@ -42,7 +42,7 @@ class Erase(NamedTuple):
 class Tree:
     """What a store says, ready to be walked. Made anew after a merge, kept up to date by local changes."""
 
-    __slots__ = ("_store", "_firsts", "_erased", "_children")
+    __slots__ = ("_store", "_firsts", "_erased", "_children", "_right_of")
 
     def __init__(self, store: Store, context: CausalContext) -> None:
         self._store = store
@@ -58,6 +58,8 @@ class Tree:
         for firsts in self._firsts.values():
             firsts.sort()
         self._erased = {actor: run_sets.normalised(found) for actor, found in erased.items()}
+        # Element -> one that it is in the right subtree of, if that is known: who types backwards climbs no chain.
+        self._right_of: dict[Dot, Dot] = {}
         # (element, side) -> the runs that hang there, sorted; without each run's own next element.
         self._children: dict[tuple[Dot, int], list[Dot]] = {}
         for dot, entry in store.items():
@@ -78,14 +80,16 @@ class Tree:
 
     def place_between(self, left: Dot, right: Dot | None) -> tuple[Dot, int]:
         """Where a new element hangs so that it stands between these visible neighbours."""
-        if right is not None and self._is_right_of(right, left):
+        if right is not None and (self._right_of.get(right) == left or self._is_right_of(right, left)):
             return right, LEFT
         return left, RIGHT
 
-    def insert(self, dot: Dot, run: Run) -> None:
+    def insert(self, dot: Dot, run: Run, left: Dot) -> None:
+        """A new run of this replica, which stands behind the visible element `left`."""
         self._firsts.setdefault(dot[0], []).append(dot[1])  # own numbers only rise
         siblings = self._children.setdefault((run.parent, run.side), [])
         siblings.insert(bisect_left(siblings, dot), dot)
+        self._right_of[dot] = left  # wherever it hangs: between `left` and the next is always in the right subtree
 
     def has_children(self, first: Dot) -> bool:
         """Does anything hang on the run's elements?"""
@@ -155,6 +159,8 @@ class Tree:
 
     def _is_right_of(self, right: Dot, left: Dot) -> bool:
         """Is `right` in the right subtree of `left`? Climbs run by run."""
+        if (left, RIGHT) not in self._children and not self._is_followed(left):
+            return False
         node = right
         while node != ROOT:
             first = self.run_of(node)
@@ -170,6 +176,11 @@ class Tree:
                 return bool(run.side == RIGHT)
             node = parent
         return left == ROOT
+
+    def _is_followed(self, element: Dot) -> bool:
+        """Is there a next element of its run?"""
+        first = self.run_of(element)
+        return first is not None and element[1] + 1 < first[1] + len(self._store[first].content)
 
     def _near(self, actor: str, first: int, after: int) -> Runs:
         erased = self._erased.get(actor, [])

@@ -99,7 +99,7 @@ class Sequence(Replica):
         actor, number = first = self._mint(len(content))
         run = Run(*self._tree.place_between(left, right), content)
         self._store[first] = run
-        self._tree.insert(first, run)
+        self._tree.insert(first, run, left)
         dots[index:index] = [(actor, number + offset) for offset in range(len(content))]
         self._content[index:index] = content
         new = [(actor, number + offset) for offset in range(len(content))]
