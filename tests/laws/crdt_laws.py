@@ -143,7 +143,7 @@ def law_actors(life: Life, taken: list[Step]) -> None:
     history = History(life, taken)
     replica = history.replicas[0]
     if isinstance(replica, LWWRegister) and replica.actor is None:
-        return  # it has no name to re-use
+        return  # it has no name to reuse
     clone = replica.copy("a")
     for _ in range(3):
         life.change(clone, 1, 1)

@@ -44,7 +44,7 @@ class Kind:
 
     @classmethod
     def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
-        """The payload of a dot that both have. Only one actor writes a dot, so they differ only by a re-used actor."""
+        """The payload of a dot that both have. Only one actor writes a dot, so they differ only by a reused actor."""
         if mine == theirs:
             return mine
         raise ActorReused(*dot, f"{mine!r} here and {theirs!r} there")
