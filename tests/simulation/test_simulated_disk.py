@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from aegis_replication.simulation.disk import ROOT, SECTOR_BYTES, PowerCut, SimulatedDisk
+from aegis_replication.simulation.disk import ROOT, PowerCut, SimulatedDisk
+from aegis_replication.simulation.sectors import SECTOR_BYTES
 
 PATH = f"{ROOT}/file"
 

@@ -6,12 +6,12 @@
 import pytest
 
 from aegis_replication.simulation import Report, run, run_many
-from aegis_replication.simulation.faults import COUNTED
+from aegis_replication.simulation.plan import COUNTED
 
 SMOKE = range(40)
 
-# Seeds that broke something once, and what it was. A seed means another run as soon as anything draws another number, so
-# each stands for the kind of run that found it; the story or test that holds the fault itself is named behind it.
+# Seeds that broke something once, and what it was. A seed means another run as soon as anything draws another number:
+# it stands for the kind of run that found it.
 REGRESSIONS = {
     20: "an append acknowledged while a snapshot was on its way left the guess of what to send next behind",
     52: "the same, with acknowledgements that had waited for the disk",

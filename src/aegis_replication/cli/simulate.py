@@ -22,6 +22,7 @@ app = App(
         "aegis simulate --seed 7 -o json",
         "aegis simulate --mutant list",
         "aegis simulate --mutant NAME --seeds 200       # must fail: exit code 1, seed and promise named",
+        "aegis simulate --machine package.module:Class --seeds 100",
         "aegis simulate --seeds 100 --record run.json && echo good || aegis replay run.json",
     ),
 )
@@ -37,6 +38,7 @@ def simulate(
     seed: int | None = None,
     first_seed: int = 0,
     mutant: str | None = None,
+    machine: str | None = None,
     workers: int = 2,
     stop_at_first: Annotated[bool, Parameter(negative=())] = False,
     record: Path | None = None,
@@ -56,6 +58,9 @@ def simulate(
         Where the seeds of --seeds begin.
     mutant
         Run with this known mistake built in, which must be found; "list" lists them.
+    machine
+        A StateMachine of your own, as package.module:Class or path/to/file.py:Class, instead of the key-value machine;
+        each seed is then played under two hash seeds, which must not differ.
     workers
         Processes.
     stop_at_first
@@ -82,7 +87,14 @@ def simulate(
             shown.update(done)
 
         shown.begin("simulating", len(wanted))
-        report = run_many(wanted, mutant=mutant, workers=workers, stop_at_first=stop_at_first, on_report=on_report)
+        report = run_many(
+            wanted,
+            mutant=mutant,
+            machine=machine,
+            workers=workers,
+            stop_at_first=stop_at_first,
+            on_report=on_report,
+        )
         shown.end()
     if failed:
         again = f"aegis simulate --seed {report.failures[0].seed}" if report.failures else "aegis simulate"

@@ -16,7 +16,9 @@ from aegis_replication.consensus.changes import (
 from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.ids import NodeId
 from aegis_replication.simulation.cluster import GROUP, Cluster
+from aegis_replication.simulation.handshake import introduction
 from aegis_replication.simulation.operator import Operator, Task
+from aegis_replication.simulation.plan import CHURN_KINDS
 
 HOSTS_MAX = 12
 MEMBERS_MAX = 7
@@ -101,8 +103,7 @@ class Churn:
             # Not `Replace`: it would wait for the newcomer, and meanwhile the wiped one counts among the voters.
             requests: list[AdminRequest] = [Remove(victim), AddLearner(*new, promote=True)]
         else:
-            host = cluster.hosts[victim]
-            told = host.introduction
+            told = introduction(cluster.hosts[victim])
             incarnation = told.incarnation if self._random.random() < 0.5 else 0  # operators seldom know it
             requests = [Remove(victim), AddLearner(victim, told.address, incarnation, promote=True)]
         cluster.clock.after(200.0 + 600.0 * self._random.random(), self._repair, requests)
@@ -113,7 +114,7 @@ class Churn:
     def _is_known_to_all(self, node: NodeId, configuration: Configuration) -> bool:
         """Is each member up, and does what it has applied say which directory `node` has?"""
         hosts = [self._cluster.hosts[member] for member in configuration.members]
-        wanted = self._cluster.hosts[node].introduction.incarnation
+        wanted = self._cluster.hosts[node].settings.incarnation
         return all(
             host.is_up and host.replica(GROUP).raft.configurations.oldest.incarnations.get(node) == wanted
             for host in hosts
@@ -144,7 +145,7 @@ class Churn:
         if len(cluster.hosts) >= HOSTS_MAX:
             return None
         host = cluster.add_node()
-        return host.node, host.introduction.address, host.introduction.incarnation
+        return host.node, introduction(host).address, host.settings.incarnation
 
     def _ask(self, request: AdminRequest) -> None:
         self._cluster.trace.note("operator", "asks for", request)
@@ -173,4 +174,4 @@ STRIKES: dict[str, Callable[[Churn], None]] = {
     "wipe": Churn.wipe,
 }
 
-COUNTED: tuple[str, ...] = (*_COUNTED.values(), "change_joint", "disk_wiped", "wiped_refused", "stranger_refused")
+assert tuple(STRIKES) == CHURN_KINDS, f"plans draw from {CHURN_KINDS}, the operator knows {tuple(STRIKES)}"

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from aegis_replication.simulation.sectors import SectorFile
 from aegis_replication.storage.files import Mode
-
-SECTOR_BYTES: Final = 512
 
 ROOT: Final = "disk"
 """The one directory that is there from the beginning."""
 
 Losing: TypeAlias = Literal["nothing", "unsynced", "some"]
-"""What a crash takes: nothing (the process dies, the system lives on), all that wasn't synced, or some of its sectors."""
+"""What a crash takes: nothing (only the process dies), all that wasn't synced, or some of its sectors."""
 
 
 class PowerCut(BaseException):
@@ -38,24 +37,6 @@ class DiskSpeed:
         if self.slow and random.random() < self.slow:
             return self.slow_max_ms * random.random()
         return self.usual_ms * (0.5 + random.random())
-
-
-class _Inode:
-    """A file's bytes as a reader sees them, and how to take back those that aren't durable."""
-
-    __slots__ = ("content", "durable_bytes", "lost", "settled", "unsynced")
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-        # The length that survives; only sectors behind it can vanish together with the growth.
-        self.durable_bytes = 0
-        # In order: (offset, bytes that stood there, call) of writes not durable yet, or (offset, length, call) of those
-        # made durable since.
-        self.unsynced: list[tuple[int, bytes | int, int]] = []
-        # How many writes have left `unsynced` for good: a sync that began earlier knows what it covers.
-        self.settled = 0
-        # The same of writes before a failed sync: the system took them for clean, so no later sync saves them.
-        self.lost: list[tuple[int, bytes | int, int]] = []
 
 
 class DurableWrite(NamedTuple):
@@ -107,21 +88,21 @@ class SimulatedDisk:
         self.full = False
         # A process stands still until the flush is over: should the power fail before `end_wait`, it never was.
         self.is_awaited = False
-        self._promised: list[tuple[_Inode, str, int, int]] = []
+        self._promised: list[tuple[SectorFile, str, int, int]] = []
         # Time that flushes took since the host last looked, in ms.
         self.spent_ms = 0.0
         # Where the last durable bytes went, newest last.
         self.durable_writes: deque[DurableWrite] = deque(maxlen=512)
         self._dead = False
         # Bits that were turned and not written over since: (file, offset) -> the byte as it was.
-        self._flips: dict[tuple[int, int], tuple[_Inode, int]] = {}
-        self._names: dict[str, _Inode] = {}
+        self._flips: dict[tuple[int, int], tuple[SectorFile, int]] = {}
+        self._names: dict[str, SectorFile] = {}
         self._directories: set[str] = {ROOT}
-        self._durable_names: dict[str, _Inode] = {}
+        self._durable_names: dict[str, SectorFile] = {}
         self._durable_directories: set[str] = {ROOT}
         # Changes of names since the last sync of their directory: (directory, kind, name, other name or file).
-        self._pending: list[tuple[str, str, str, str | _Inode | None]] = []
-        self._handles: dict[int, tuple[_Inode, str, Mode, bool]] = {}
+        self._pending: list[tuple[str, str, str, str | SectorFile | None]] = []
+        self._handles: dict[int, tuple[SectorFile, str, Mode, bool]] = {}
         self._locks: dict[str, set[int]] = {}
         self._next_handle = 3
 
@@ -151,13 +132,13 @@ class SimulatedDisk:
                 raise FileExistsError(errno.EEXIST, "file exists", path)
             self._need_directory(_parent(path))
             self._need_space(path)
-            inode = self._names[path] = _Inode()
+            inode = self._names[path] = SectorFile()
             self._pending.append((_parent(path), "link", path, inode))
         elif inode is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
         return self._handle(inode, path, mode, dsync)
 
-    def _handle(self, inode: _Inode, path: str, mode: Mode, dsync: bool) -> int:
+    def _handle(self, inode: SectorFile, path: str, mode: Mode, dsync: bool) -> int:
         self._next_handle += 1
         self._handles[self._next_handle] = (inode, path, mode, dsync)
         return self._next_handle
@@ -179,22 +160,16 @@ class SimulatedDisk:
             raise OSError(errno.EBADF, "not open for writing", path)
         data = b"".join(buffers)
         after = offset + len(data)
-        content = inode.content
         if self._flips:
             self._put_back(inode, offset, after)
-        if after > len(content):
+        if after > len(inode.content):
             self._need_space(path)
-        old = bytes(content[offset:after])
-        if offset > len(content):
-            content.extend(bytes(offset - len(content)))
-        content[offset:after] = data
-        inode.unsynced.append((offset, old + bytes(len(data) - len(old)), self.calls + 1))
+        inode.write(offset, data, self.calls + 1)
         self._count()
         if not dsync:
             return
         self._flush(inode, path)
-        position = inode.settled + len(inode.unsynced)
-        self._promise(inode, path, position - 1, position)
+        self._promise(inode, path, inode.written - 1, inode.written)
 
     def sync(self, handle: int) -> None:
         self.end_sync(self.begin_sync(handle))
@@ -202,7 +177,7 @@ class SimulatedDisk:
     def begin_sync(self, handle: int) -> tuple[int, int]:
         """A sync beside other calls begins: it covers what was written until now. Give the result to `end_sync`."""
         inode, _, _, _ = self._open_file(handle)
-        return handle, inode.settled + len(inode.unsynced)
+        return handle, inode.written
 
     def end_sync(self, begun: tuple[int, int]) -> None:
         """That sync is over."""
@@ -211,8 +186,8 @@ class SimulatedDisk:
         self._flush(inode, path)
         self._promise(inode, path, 0, begun[1])
 
-    def _promise(self, inode: _Inode, path: str, first: int, after: int) -> None:
-        """Writes [first, after) of a file are durable: now, or while somebody waits for the flush, when that is over."""
+    def _promise(self, inode: SectorFile, path: str, first: int, after: int) -> None:
+        """Writes [first, after) of a file are durable: now, or while a process waits for the flush, when that ends."""
         self._promised.append((inode, path, first, after))
         if not self.is_awaited:
             self.end_wait()
@@ -222,23 +197,13 @@ class SimulatedDisk:
         self.is_awaited = False
         promised, self._promised = self._promised, []
         for inode, path, first, after in promised:
-            writes = inode.unsynced
-            for at in range(max(0, first - inode.settled), max(0, after - inode.settled)):
-                offset, old, call = writes[at]
-                length = old if isinstance(old, int) else len(old)
-                writes[at] = (offset, length, call)
-                inode.durable_bytes = max(inode.durable_bytes, offset + length)
+            for offset, length, call in inode.make_durable(first, after):
                 self.durable_writes.append(DurableWrite(path, offset, length, call, self.calls))
-            if inode.lost:
-                continue  # what was written again since then is durable now: this must stay known
-            gone = next((at for at, write in enumerate(writes) if not isinstance(write[1], int)), len(writes))
-            del writes[:gone]
-            inode.settled += gone
 
     def forget_cached(self, handle: int) -> None:
         inode, _, _, _ = self._open_file(handle)
         if inode.lost and not inode.unsynced:
-            self._tear(inode, self.random.choice((0.0, 0.5)))
+            inode.tear(self.random, self.random.choice((0.0, 0.5)))
 
     def rename(self, source: str, target: str) -> None:
         self._count()
@@ -291,10 +256,10 @@ class SimulatedDisk:
         self._stop()
         if losing == "nothing":
             return
-        keep = 0.0 if losing == "unsynced" else self.random.choice((0.0, 0.2, 0.5, 0.8))
+        keep = 0.0 if losing == "unsynced" else self.random.choice((0.2, 0.5, 0.8))
         lost = False
         for inode in {id(inode): inode for inode in [*self._names.values(), *self._durable_names.values()]}.values():
-            lost = self._tear(inode, keep) or lost
+            lost = inode.tear(self.random, keep) or lost
         for change in self._pending:
             if self.random.random() < keep:
                 self._settle(change)
@@ -320,7 +285,7 @@ class SimulatedDisk:
         self.spent_ms = 0.0
 
     def flip(self, path: str, offset: int, bit: int = 0) -> bool:
-        """One bit of a file turns over, durably, until it is written anew or put back; False if there is no such byte."""
+        """One bit of a file turns over until it is written anew or put back; False if there is no such byte."""
         inode = self._names.get(path)
         if inode is None or offset >= len(inode.content):
             return False
@@ -340,9 +305,14 @@ class SimulatedDisk:
                 inode.content[offset] = byte
         self._flips.clear()
 
-    def _put_back(self, inode: _Inode, first: int, after: int) -> None:
+    def _put_back(self, inode: SectorFile, first: int, after: int) -> None:
         for key in [key for key in self._flips if key[0] == id(inode) and first <= key[1] < after]:
             inode.content[key[1]] = self._flips.pop(key)[1]
+
+    def unsynced_bytes(self, directory: str) -> int:
+        """How much written to files of `directory` isn't durable yet."""
+        inodes = [inode for name, inode in self._names.items() if inode.unsynced and name.startswith(directory)]
+        return sum(len(old) for inode in inodes for _, old, _ in inode.unsynced if not isinstance(old, int))
 
     def old_places(self, directory: str) -> Sequence["DurableWrite"]:
         """What was durable in files of `directory` before something else was written there that is durable too."""
@@ -359,51 +329,12 @@ class SimulatedDisk:
 
     # --- inside ---
 
-    def _tear(self, inode: _Inode, keep: float) -> bool:
-        """Take back sectors of writes that weren't durable: each to the state before one of its writes, or to none."""
-        writes = inode.lost + inode.unsynced
-        inode.settled += len(inode.unsynced)
-        inode.lost, inode.unsynced = [], []
-        if not writes:
-            return False
-        random, content = self.random, inode.content
-        # How often each sector was written since it was last durable.
-        versions: dict[int, int] = {}
-        for offset, old, _ in writes:
-            length = old if isinstance(old, int) else len(old)
-            for sector in range(offset // SECTOR_BYTES, -(-(offset + length) // SECTOR_BYTES)):
-                if isinstance(old, int):
-                    versions.pop(sector, None)
-                else:
-                    versions[sector] = versions.get(sector, 0) + 1
-        back = {
-            sector: count if not keep else random.randint(1, count)
-            for sector, count in versions.items()
-            if not keep or random.random() >= keep
-        }
-        kept = [sector for sector in versions if sector not in back]
-        for offset, old, _ in reversed(writes):
-            if isinstance(old, int):
-                continue
-            after = offset + len(old)
-            for sector in range(offset // SECTOR_BYTES, -(-after // SECTOR_BYTES)):
-                if back.get(sector, 0):
-                    back[sector] -= 1
-                    first, last = max(offset, sector * SECTOR_BYTES), min(after, (sector + 1) * SECTOR_BYTES)
-                    content[first:last] = old[first - offset : last - offset]
-        size = max([inode.durable_bytes, *((sector + 1) * SECTOR_BYTES for sector in kept)])
-        del content[min(size, len(content)) :]
-        inode.durable_bytes = len(content)
-        return bool(back)
-
-    def _flush(self, inode: _Inode, path: str) -> None:
+    def _flush(self, inode: SectorFile, path: str) -> None:
         self._spend()
         if self.failing:
             self.failing = False
             self.faults["flush_failed"] += 1
-            inode.lost.extend(inode.unsynced)
-            inode.settled += len(inode.unsynced)
-            inode.unsynced.clear()
+            inode.fail_sync()
             raise OSError(errno.EIO, "input/output error", path)
 
     def _spend(self) -> None:
@@ -412,7 +343,7 @@ class SimulatedDisk:
             self.faults["flush_slow"] += 1
         self.spent_ms += flush_ms
 
-    def _settle(self, change: tuple[str, str, str, str | _Inode | None]) -> None:
+    def _settle(self, change: tuple[str, str, str, str | SectorFile | None]) -> None:
         """Make one change of names durable, as far as it still can be."""
         _, kind, name, other = change
         names = self._durable_names
@@ -420,7 +351,7 @@ class SimulatedDisk:
             self._durable_directories.add(name)
         elif kind == "unlink":
             names.pop(name, None)
-        elif isinstance(other, _Inode):
+        elif isinstance(other, SectorFile):
             names[name] = other
         elif isinstance(other, str) and name in names:
             names[other] = names.pop(name)
@@ -432,7 +363,7 @@ class SimulatedDisk:
                 return False
         return True
 
-    def _open_file(self, handle: int) -> tuple[_Inode, str, Mode, bool]:
+    def _open_file(self, handle: int) -> tuple[SectorFile, str, Mode, bool]:
         self._alive()
         entry = self._handles.get(handle)
         if entry is None:

@@ -1,13 +1,10 @@
-"""What goes wrong in a run? A plan drawn from the seed, and the nemesis that carries it out while clients are at work."""
+"""What goes wrong in a run? The nemesis strikes by its plan while clients are at work, and heals what it broke."""
 
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final
 
-import msgspec
-
 from aegis_replication import wire
-from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.messages import AppendReply, Message, RequestVote, VoteReply
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId
@@ -17,94 +14,9 @@ from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import ROOT, DiskSpeed
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.network import Weather
+from aegis_replication.simulation.plan import HEAVY, KINDS, Plan
+from aegis_replication.simulation.sectors import SECTOR_BYTES
 from aegis_replication.simulation.workload import Client
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What one run is made of. Each seed draws its own, so that some faults meet undisturbed by others."""
-
-    nodes: int
-    groups: int
-    clients: int
-    client_depth: int
-    pause_ms: float  # between a client's requests
-    duration_ms: float  # of the part with faults
-    gap_ms: float  # mean, between faults
-    kinds: tuple[str, ...]  # which faults this run has
-    flush_aside: bool
-    sessions_max: int
-    idle_ms: int
-    weather: Weather
-    flush_ms: float
-    segment_bytes: int
-    frame_commands: int  # how many commands go into one entry at the most
-    skew: float  # part of the requests that all go to one group
-    without_session: float  # part of the commands that clients send outside of any session
-    raft: dict[str, Any]  # arguments of RaftConfig
-    priorities: dict[NodeId, int] = {}
-
-    def config(self) -> RaftConfig:
-        """The replicas' settings."""
-        return RaftConfig(**self.raft)
-
-
-def draw_plan(random: Random) -> Plan:
-    """A plan; the ranges are what a cluster of this kind must survive."""
-    timeout_ms = random.choice((100, 150, 150, 250))
-    raft: dict[str, Any] = {
-        "election_timeout": (timeout_ms, 2 * timeout_ms),
-        "heartbeat_interval": timeout_ms / 3,
-        "snapshot_threshold": random.choice((12, 30, 80)),
-        "trailing_entries": random.choice((0, 3, 20)),
-        "append_bytes_max": random.choice((300, 2000, 65536)),
-        "max_entries_per_request": random.choice((4, 100)),
-        "pre_vote": random.random() < 0.85,
-        "check_quorum": random.random() < 0.75,
-    }
-    clients = random.randint(3, 6)
-    is_rough = random.random() < 0.5
-    return Plan(
-        nodes=random.choice((3, 3, 3, 3, 3, 5, 5, 4, 4, 2)),
-        groups=random.choice((1, 1, 2)),
-        skew=random.choice((0.0, 0.95)),
-        frame_commands=random.choice((1, 3, 4096)),
-        clients=clients,
-        client_depth=random.choice((1, 2, 3)),
-        pause_ms=random.choice((15.0, 30.0, 60.0)),
-        duration_ms=random.uniform(3500.0, 7000.0),
-        gap_ms=random.choice((80.0, 150.0, 400.0)),
-        kinds=tuple(kind for kind in KINDS if random.random() < 0.6) or KINDS,
-        flush_aside=random.random() < 0.5,
-        sessions_max=random.choice((clients - 1, clients + 2, 10_000)),
-        idle_ms=random.choice((1500, 3_600_000)),
-        weather=Weather(
-            delay_mean_ms=random.choice((0.5, 2.0, 10.0)),
-            drop=random.choice((0.0, 0.01, 0.1)) if is_rough else 0.0,
-            duplicate=random.choice((0.0, 0.05, 0.3)) if is_rough else 0.0,
-            straggle=random.choice((0.0, 0.01, 0.05)) if is_rough else 0.0,
-        ),
-        flush_ms=random.choice((0.2, 1.0, 4.0)),
-        segment_bytes=random.choice((16 * 1024, 16 * 1024, 64 * 1024)),
-        without_session=random.choice((0.0, 0.05, 0.5)),
-        raft=raft,
-    )
-
-
-def with_churn(plan: Plan, random: Random) -> Plan:
-    """`plan`, or one with members that come and go: one group, and only some of the other faults."""
-    chance = random.random()
-    names = [chr(ord("a") + number) for number in range(plan.nodes)]
-    if chance > 0.4:
-        if chance > 0.9:  # somebody wants to lead more than others; one perhaps never
-            priorities = {name: random.choice((1, 1, 2, 3)) for name in names}
-            if plan.nodes > 2:
-                priorities[random.choice(names)] = 0
-            return msgspec.structs.replace(plan, priorities=priorities)
-        return plan
-    kinds = tuple(kind for kind in plan.kinds if random.random() < 0.5)
-    churn = tuple(kind for kind in churning.STRIKES if random.random() < 0.7) or tuple(churning.STRIKES)
-    # Often enough that changes meet each other's ends.
-    return msgspec.structs.replace(plan, groups=1, kinds=(*kinds, *churn, *churn, "change_members", *churn))
 
 
 class Nemesis:
@@ -120,7 +32,7 @@ class Nemesis:
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
-        self._weights = [3 if kind == "lonely_leader" else 1 for kind in plan.kinds]  # it breaks the most rules at once
+        self._weights = [3 if kind in HEAVY else 1 for kind in plan.kinds]
         self._awaited: set[NodeId] = set()  # down, their start is planned
         self._dismissed = False
 
@@ -227,13 +139,22 @@ class Nemesis:
             self._loop(host.node, self.random.randint(2, 6))
 
     def _loop(self, name: NodeId, left: int) -> None:
+        """Start it, and cut its power after a flush or two, `left` times."""
         host = self.cluster.hosts[name]
         if host.state == "down":
             self.cluster.start(name)
         if left and host.is_up:
-            self._count("crash_loop")
-            self._cut_when_writing(host, host.life, self.random.randint(0, 2), self.random.choice((5, 50, 200)))
-            self._later(50.0 * self.random.random(), self._loop, name, left - 1)
+            self._cut_after(host, host.life, self.random.choice((0, 1, 1, 2, 3)), 60)
+            self._later(5.0 + 60.0 * self.random.random(), self._loop, name, left - 1)
+
+    def _cut_after(self, host: Host, life: int, flushes: int, patience: int) -> None:
+        if host.life != life or not host.is_up:
+            return
+        if patience and (host.flushes < flushes or host.writes_in_flight):
+            self._later(self.random.random(), self._cut_after, host, life, flushes, patience - 1)
+            return
+        self._count("crash_loop")
+        self.cluster.crash(host.node, losing="some")
 
     def _restart(self) -> None:
         if host := self._victim():
@@ -294,6 +215,8 @@ class Nemesis:
             is_mute = self.random.random() < 0.5
             for other in others:
                 self.cluster.cut(*((host.node, other) if is_mute else (other, host.node)))
+            if not is_mute:
+                self._press(host)  # what a deaf leader takes is committed by others, if at all
             self._later(2.0 * self._some_ms(), self._mend_all)
 
     def _ring(self) -> None:
@@ -378,26 +301,30 @@ class Nemesis:
         host.disk.speed = DiskSpeed(self.plan.flush_ms)
 
     def _crash_while_flushing(self) -> None:
-        """A flush takes so long that several writes gather behind it; then the power goes, and then again."""
+        """A follower has to catch up on a slow disk; while a write of several sectors is on its way, the power goes."""
         following = [
             host for host in self._up() if not any(each.raft.is_leader for each in host.engine.replicas.values())
         ]
         if following:
             host = self.random.choice(following)
-            host.disk.speed = DiskSpeed(60.0 + 140.0 * self.random.random())
-            delay_ms = 300.0 * self.random.random()
-            self._later(delay_ms, self._cut_short, host, host.life, self.random.choice((1, 2, 4, 6)), 200)
+            host.pause()
+            self._later(self._timeout_ms * (0.2 + 2.0 * self.random.random()), self._catch_up, host)
 
-    def _cut_short(self, host: Host, life: int, least: int, patience: int) -> None:
+    def _catch_up(self, host: Host) -> None:
+        host.disk.speed = DiskSpeed(30.0 + 100.0 * self.random.random())
+        self.cluster.resume(host.node)
+        self._cut_short(host, host.life, self.random.choice((1, SECTOR_BYTES, 3 * SECTOR_BYTES)), 300)
+
+    def _cut_short(self, host: Host, life: int, least_bytes: int, patience: int) -> None:
         if host.life != life or not host.is_up:
             self._quick_disk(host)
-        elif host.writes_in_flight < least and patience:
-            self._later(1.0, self._cut_short, host, life, least, patience - 1)
+        elif patience and host.disk.unsynced_bytes(f"{ROOT}/data/log") < least_bytes:
+            self._later(1.0, self._cut_short, host, life, least_bytes, patience - 1)
         else:
             self._quick_disk(host)
             self._count("crash_while_flushing")
             self.cluster.crash(host.node, losing="some")
-            self._loop(host.node, self.random.randint(1, 5))
+            self._loop(host.node, self.random.randint(2, 8))
 
     def _failing_disk(self) -> None:
         if host := self._victim():
@@ -412,7 +339,7 @@ class Nemesis:
         host.disk.full = False
 
     def _damage(self) -> None:
-        """Bits turn in bytes that were flushed a while ago, while the node is down: it must notice, or not need them."""
+        """Bits turn in what was flushed a while ago, while the node is down: it must notice, or not need them."""
         host = self._victim()
         if host is None or self.damaged is not None:
             return
@@ -480,37 +407,4 @@ _STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
     "client_crash": Nemesis._client_crash,
 }
 
-KINDS: Final = tuple(_STRIKES)
-"""What the nemesis can do. What it causes is counted by its effect: a partition by the packets that it stopped."""
-
-COUNTED: Final = (
-    "message_dropped",
-    "message_duplicated",
-    "message_delayed",
-    "message_slowed",
-    "partition",
-    "partition_one_way",
-    "partition_ring",
-    "link_flapping",
-    "lonely_leader",
-    "stranger",
-    "crash",
-    "crash_all",
-    "crash_in_call",
-    "crash_loop",
-    "crash_while_flushing",
-    "kill",
-    "restart",
-    "pause",
-    "unsynced_lost",
-    "flush_slow",
-    "flush_failed",
-    "disk_full",
-    "bit_flip",
-    "damage_refused",
-    "garbage_behind_tail",
-    "clock_jump",
-    "client_crash",
-    *churning.COUNTED,
-)
-"""Every kind of fault that a report counts; each must happen in a hundred seeds."""
+assert tuple(_STRIKES) == KINDS, f"plans draw from {KINDS}, the nemesis knows {tuple(_STRIKES)}"

@@ -1,4 +1,4 @@
-"""One simulated node: the production engine and storage in a process that can be slow, paused, killed and started again.
+"""One simulated node: the production engine and storage in a process that can be paused, killed and started.
 
 It does what `aegis_replication.node` does on a real machine, in the same order: messages leave before the flush,
 promises after it. Only the clock, the network and the files are others.
@@ -6,16 +6,12 @@ promises after it. Only the clock, the network and the files are others.
 
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any
 
 from aegis_replication import wire
-from aegis_replication.consensus.changes import Introduction
-from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.effects import Effects, ReadChunk, SaveSnapshot, StoreChunk
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import (
-    ChunkRead,
-    ChunkStored,
     Event,
     PeerLost,
     PeerSeen,
@@ -27,72 +23,21 @@ from aegis_replication.engine.events import (
     Ticked,
 )
 from aegis_replication.engine.replica import Replica
-from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
 from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup, SnapshotMeta
+from aegis_replication.log import LogWrite
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
+from aegis_replication.simulation.host_settings import (
+    WALL_EPOCH_MS,
+    HostSettings,
+    HostState,
+    Watcher,
+    group_spec,
+)
+from aegis_replication.simulation.snapshot_chunks import read_chunk, store_chunk
 from aegis_replication.simulation.trace import Trace
-from aegis_replication.state_machine.base import Machine
 from aegis_replication.storage.base import Storage
-
-HostState: TypeAlias = Literal["down", "up", "paused", "refused"]
-"""`refused`: its disk is damaged, the node said so and did not start."""
-
-WALL_EPOCH_MS = 1_700_000_000_000
-
-CHUNK_BYTES = 700  # small, so that a snapshot takes several
-
-
-def empty_group() -> RecoveredGroup:
-    """What a disk that knows nothing of a group holds of it."""
-    return RecoveredGroup(HardState(), NOTHING, [])
-
-
-class Watcher(Protocol):
-    """Who looks on: the checkers, by way of the cluster. Raises InvariantBroken."""
-
-    def on_recovered(self, host: "Host", recovered: Mapping[GroupId, RecoveredGroup]) -> None:
-        """A process found this on its disk."""
-
-    def on_effects(self, host: "Host", effects: Effects) -> None:
-        """These are about to be carried out."""
-
-    def on_durable(self, host: "Host", write: LogWrite) -> None:
-        """The flush that covers this write is over; the node isn't told yet."""
-
-    def on_snapshot(self, host: "Host", group: GroupId, meta: SnapshotMeta) -> None:
-        """A whole snapshot, one's own or a leader's, is on disk under its name."""
-
-    def on_turn(self, host: "Host") -> None:
-        """The engine has handled what came, and nothing of what follows is carried out yet."""
-
-
-class HostSettings:
-    """What a host is made of, apart from its place in the cluster."""
-
-    __slots__ = ("aside", "config", "groups", "limits", "make_machine", "mark_ms", "open_storage", "wall_skew_ms")
-
-    def __init__(
-        self,
-        config: RaftConfig,
-        groups: tuple[GroupId, ...],
-        make_machine: Callable[[NodeId, GroupId], Machine],
-        open_storage: Callable[[SimulatedDisk, NodeId], Storage],
-        *,
-        aside: bool = False,
-        limits: ReplicaLimits | None = None,
-    ) -> None:
-        self.config = config
-        self.groups = groups
-        self.make_machine = make_machine
-        self.open_storage = open_storage
-        # Flush beside the loop instead of in it: other events are handled while a flush is under way.
-        self.aside = aside
-        self.limits = limits or ReplicaLimits()
-        self.mark_ms = config.heartbeat_interval_ms
-        self.wall_skew_ms = 0.0
 
 
 class Host:
@@ -103,8 +48,7 @@ class Host:
         "damage",
         "disk",
         "engine",
-        "incarnation",
-        "is_founder",
+        "flushes",
         "is_retired",
         "life",
         "met",
@@ -135,14 +79,7 @@ class Host:
         send: Callable[[str, str, bytes], None],
         watcher: Watcher,
         trace: Trace,
-        *,
-        incarnation: int = 0,
-        is_founder: bool = True,
     ) -> None:
-        # Of the data directory on its disk.
-        self.incarnation = incarnation
-        # Was it there at the first start? Then it is started with the list of peers, else it waits to be added.
-        self.is_founder = is_founder
         # Is it off for good?
         self.is_retired = False
         # Which process, on which disk, each connection to this one was made with.
@@ -160,6 +97,7 @@ class Host:
         # Which process this is: rises with each start, so that what was meant for an earlier one finds nobody.
         self.life = 0
         self.damage: StorageError | None = None
+        self.flushes = 0  # of this process
         self.engine: ReplicationEngine
         self.storage: Storage
         self._random: Random = clock.random(f"node {node}")
@@ -185,10 +123,6 @@ class Host:
             return 0
         return len(self._flushing) + len(self._flush_queue) + self.disk.is_awaited
 
-    @property
-    def config(self) -> RaftConfig:
-        return self.settings.config.replace(node_id=self.node, peers=self.settings.config.voters)
-
     # --- life and death ---
 
     def start(self) -> None:
@@ -208,7 +142,10 @@ class Host:
         self.trace.note(self.node, "starts from", found or "an empty disk")
         self.engine = ReplicationEngine(
             node=self.node,
-            groups={group: self._spec(group, recovered.get(group)) for group in self.settings.groups},
+            groups={
+                group: group_spec(self.settings, self.node, group, recovered.get(group), self.storage)
+                for group in self.settings.groups
+            },
             random=self._random,
             now_ms=self.clock.now_ms,
         )
@@ -217,45 +154,9 @@ class Host:
         self._busy_until_ms = self._turn_at_ms = 0.0
         self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
+        self.flushes = 0
         self.peers, self.met = {}, {}
         self._ask_for_turn(self.clock.now_ms)
-
-    def _spec(self, group: GroupId, found: RecoveredGroup | None) -> GroupSpec:
-        recovered = found or empty_group()
-        pieces = None
-        if recovered.snapshot is not None:
-            pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
-        return GroupSpec(
-            self.config,
-            self.settings.make_machine(self.node, group),
-            recovered,
-            bootstrap=self.config.configuration() if self.is_founder else None,
-            snapshot_pieces=pieces,
-            limits=self.settings.limits,
-            introduction=self.introduction,
-            client_address=self.client_address,
-        )
-
-    # --- what it says of itself, and of others ---
-
-    @property
-    def client_address(self) -> str:
-        return f"{self.node}:clients"
-
-    @property
-    def introduction(self) -> Introduction:
-        """What it says of itself in a handshake."""
-        index = self.engine.configuration_index if self.is_up else 0
-        return Introduction(self.incarnation, f"{self.node}.test:7481", self.settings.config.priority, index)
-
-    def why_not(self, other: "Host") -> str:
-        """Why it refuses a connection with `other`; "" when it doesn't, or is down and can't."""
-        return self.engine.why_not(other.node, other.introduction) if self.is_up else ""
-
-    def meet(self, other: "Host") -> None:
-        """A connection with `other` is up."""
-        self.met[other.node] = (other.incarnation, other.life)
-        self.tell(PeerSeen(other.node, other.client_address, other.introduction))
 
     def crash(self, losing: Losing = "some") -> None:
         """The machine loses its power, or with losing="nothing" only the process its life."""
@@ -424,22 +325,18 @@ class Host:
             return True
         self.disk.is_awaited = True
         self.storage.write(writes, durable=True)
-        self._block(self._flushed_inline, writes)
-        return False
-
-    def _block(self, then: Callable[..., None], *arguments: Any) -> None:
-        """The process stands still for as long as its disk took, then goes on."""
         self._busy_until_ms = self.clock.now_ms + self.disk.spent_ms
         self.disk.spent_ms = 0.0
-        self.clock.at(self._busy_until_ms, self._unblock, self.life, then, arguments)
+        self.clock.at(self._busy_until_ms, self._unblock, self.life, writes)
+        return False
 
-    def _unblock(self, life: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def _unblock(self, life: int, writes: list[LogWrite]) -> None:
         if life != self.life:
             return
         if self.state == "paused":
-            self.clock.after(1.0, self._unblock, life, then, arguments)
+            self.clock.after(1.0, self._unblock, life, writes)
             return
-        self._guard(then, *arguments)
+        self._guard(self._flushed_inline, writes)
 
     def _flushed_inline(self, writes: list[LogWrite]) -> None:
         self.disk.end_wait()
@@ -449,6 +346,7 @@ class Host:
             self._ask_for_turn(self.clock.now_ms)
 
     def _persisted(self, writes: list[LogWrite]) -> None:
+        self.flushes += 1
         for write in writes:
             self.watcher.on_durable(self, write)
             self.engine.handle(Persisted(write.group, write.number))
@@ -533,29 +431,14 @@ class Host:
         self._carry_out()
 
     def _read_chunk(self, request: ReadChunk) -> None:
-        data, total = self.storage.snapshots.read(request.group, request.meta.id, request.offset, CHUNK_BYTES)
-        self.engine.handle(ChunkRead(request.group, request.target, request.meta, request.offset, total, data))
+        self.engine.handle(read_chunk(self.storage.snapshots, request))
 
     def _store_chunk(self, request: StoreChunk) -> None:
-        snapshots = self.storage.snapshots
-        wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
-        complete = wanted == request.total_bytes
-        chunks = snapshots.chunks(request.group, request.meta.id) if complete else ()
-        if complete:
+        stored = store_chunk(self.storage.snapshots, request)
+        if stored.complete:
             self.trace.note(self.node, "has received snapshot", request.meta.id)
             self.watcher.on_snapshot(self, request.group, request.meta)
-        self.engine.handle(
-            ChunkStored(
-                request.group,
-                request.source,
-                request.meta.id,
-                wanted,
-                complete=complete,
-                meta=request.meta,
-                chunks=chunks,
-                size_bytes=request.total_bytes,
-            )
-        )
+        self.engine.handle(stored)
 
     _requests: Mapping[type, Callable[["Host", Any], None]] = {
         SaveSnapshot: _save_snapshot,

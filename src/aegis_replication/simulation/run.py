@@ -1,4 +1,4 @@
-"""Does a whole run keep every promise? One seed: trouble for a while, then healing, then all must be well; or many seeds.
+"""Does a whole run keep every promise? One seed: trouble, healing, then all must be well; or many seeds.
 
 The functions here print nothing: a command line hands in `on_report` and shows progress as it likes.
 """
@@ -22,7 +22,8 @@ from aegis_replication.simulation import mutants
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import DiskSpeed
-from aegis_replication.simulation.faults import COUNTED, Nemesis, Plan, draw_plan, with_churn
+from aegis_replication.simulation.faults import Nemesis
+from aegis_replication.simulation.plan import COUNTED, Plan, draw_plan, with_churn
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 
 RECOVERY_MS = 8_000.0
@@ -126,7 +127,7 @@ class Play:
             machine=subject,
             limits=ReplicaLimits(frame_commands=plan.frame_commands),
         )
-        self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew)
+        self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew, plan.is_uniform)
         self.nemesis = Nemesis(self.cluster, plan)
         for index in range(1, plan.clients + 1):
             self.cluster.add_client(
@@ -247,8 +248,8 @@ def _compared(seed: int, first: Report, second: Report) -> Report:
     if first.trace_digest == second.trace_digest:
         return first
     detail = (
-        f"PYTHONHASHSEED={HASH_SEEDS[0]} and {HASH_SEEDS[1]} give different runs: a result or the state of {first.machine} "
-        "depends on the order of a set or on hash(); use sorted()"
+        f"PYTHONHASHSEED={HASH_SEEDS[0]} and {HASH_SEEDS[1]} give different runs: a result or the state of "
+        f"{first.machine} depends on the order of a set or on hash(); use sorted()"
     )
     violation = Violation(
         seed, "equal under every hash seed", detail, first.events, first.simulated_seconds * 1000.0, ()
@@ -359,7 +360,7 @@ def load_recording(path: str | Path) -> Recording:
 
 
 def replay(recording: Recording, *, last: int = 200, on_line: Callable[[str], Any] | None = None) -> Violation | None:
-    """Play a recorded run again, up to the step where it broke; the violation found now, None if there is none any more.
+    """Play a recorded run again, up to the step where it broke; the violation found now, or None.
 
     `on_line` gets the story as it happens: what the last `last` steps did, line by line.
     """

@@ -1,5 +1,7 @@
 """Whose machine is simulated? The key-value machine, or a class of your own, with requests drawn for it."""
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -46,7 +48,7 @@ class Subject(Protocol):
     def make_model(self, sessions_max: int, idle_ms: int) -> SessionModel:
         """What its answers are held to."""
 
-    def make_workload(self, groups: Sequence[GroupId], skew: float) -> Workload:
+    def make_workload(self, groups: Sequence[GroupId], skew: float, is_uniform: bool) -> Workload:
         """The requests of one run."""
 
 
@@ -59,8 +61,8 @@ class KeyValueSubject:
     def make_model(self, sessions_max: int, idle_ms: int) -> SessionModel:
         return KeyValueModel(sessions_max, idle_ms)
 
-    def make_workload(self, groups: Sequence[GroupId], skew: float) -> Workload:
-        return KeyValueWorkload(groups, key_count=4, skew=skew)
+    def make_workload(self, groups: Sequence[GroupId], skew: float, is_uniform: bool) -> Workload:
+        return KeyValueWorkload(groups, key_count=4, skew=skew, is_uniform=is_uniform)
 
 
 class UserSubject:
@@ -83,7 +85,7 @@ class UserSubject:
     def make_model(self, sessions_max: int, idle_ms: int) -> SessionModel:
         return UserModel(self._make, sessions_max, idle_ms)
 
-    def make_workload(self, groups: Sequence[GroupId], skew: float) -> Workload:
+    def make_workload(self, groups: Sequence[GroupId], skew: float, is_uniform: bool) -> Workload:
         return UserWorkload(groups, skew, self._draw_for)
 
     def _drawers(self) -> Callable[[Random], tuple[Any, bool]]:
@@ -104,7 +106,8 @@ class UserSubject:
 def _is_query(request: Any, commands: list[type], queries: list[type], owner: type) -> tuple[Any, bool]:
     if type(request) not in commands and type(request) not in queries:
         raise InvalidArgument(
-            f"{owner.__qualname__}.simulated_request returned {request!r:.200}: return call({owner.__qualname__}.<method>, ...)"
+            f"{owner.__qualname__}.simulated_request returned {request!r:.200}: return "
+            f"call({owner.__qualname__}.<method>, ...)"
         )
     return request, type(request) in queries
 
@@ -158,6 +161,8 @@ def find_subject(spec: str | None) -> Subject:
 def _module(spec: str, where: str) -> ModuleType:
     try:
         if not where.endswith(".py"):
+            if (here := os.getcwd()) not in sys.path:  # a console script's path doesn't begin where the user stands
+                sys.path.insert(0, here)
             return import_module(where)
         path = Path(where)
         loader = spec_from_file_location(path.stem, path)

@@ -78,7 +78,8 @@ def describe(detail: Any, width: int = 180) -> str:
         )
     elif isinstance(detail, InstallSnapshot):
         after = detail.offset + len(detail.data)
-        text = f"InstallSnapshot(term={detail.term}, at={_id(detail.meta.id)}, bytes=[{detail.offset}, {after}) of {detail.total_bytes})"
+        span = f"[{detail.offset}, {after}) of {detail.total_bytes}"
+        text = f"InstallSnapshot(term={detail.term}, at={_id(detail.meta.id)}, bytes={span})"
     elif isinstance(detail, LogWrite):
         parts = [f"number={detail.number}"]
         if detail.snapshot is not None:

@@ -37,7 +37,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 def _is_unique(asked: Ask) -> bool:
-    """Does it carry a value that no other request has? Only such a one is sent without a session: its trace is known."""
+    """Does it carry a value that no other request has? Only such a one is sent without a session."""
     return isinstance(asked.body, ask.Put | ask.CompareAndSet | ask.Batch)
 
 
@@ -360,10 +360,14 @@ def answers(asked: Ask, result: Any) -> list[tuple[bytes, tuple[Any, ...], Any]]
 class KeyValueWorkload:
     """Draws requests on a few keys, so that clients meet."""
 
-    __slots__ = ("groups", "keys", "seen", "skew")
+    __slots__ = ("groups", "is_uniform", "keys", "seen", "skew")
 
-    def __init__(self, groups: Sequence[GroupId], key_count: int, *, skew: float = 0.0) -> None:
+    def __init__(
+        self, groups: Sequence[GroupId], key_count: int, *, skew: float = 0.0, is_uniform: bool = False
+    ) -> None:
         self.groups = list(groups)
+        # Writes are puts of equal length, so that one record of the log fits exactly where another stood.
+        self.is_uniform = is_uniform
         # Part of the requests that go to the first group in any case, so that others are nearly idle.
         self.skew = skew
         # Registers hold text, counters mostly numbers; the last register is now and then incremented in vain.
@@ -376,7 +380,7 @@ class KeyValueWorkload:
         group = self.groups[0] if random.random() < self.skew else random.choice(self.groups)
         key = random.choice(self.keys)
         number = f"{client.index}.{client.journal.moment()}".encode()
-        if random.random() < 0.1:  # longer than a sector
+        if random.random() < 0.25:  # longer than a sector
             number = number.ljust(random.randint(10, 1500), b"~")
         chance = random.random()
         if chance < 0.28:
@@ -387,6 +391,9 @@ class KeyValueWorkload:
             return Ask(
                 group, ask.GetMany(tuple(self.keys)), tuple((each, ("get",)) for each in self.keys), is_query=True
             )
+        if self.is_uniform:
+            value = number[:20].ljust(20, b"~")
+            return Ask(group, ask.Put(key, value), ((key, ("put", value)),))
         if key.startswith(b"n") or chance < 0.38:
             by = random.randint(1, 9)
             return Ask(group, ask.Increment(key, by), ((key, ("increment", by)),))

@@ -76,8 +76,8 @@ class PeerLink:
 
     # fmt: off
     __slots__ = ("own", "peer", "address", "report", "counts", "queue_bytes_max", "hello", "_backoff", "_context",
-                 "_on_up", "_on_down", "_why_not", "_protocol", "_transport", "_is_paused", "_urgent", "_urgent_bytes", "_bulk",
-                 "_bulk_bytes", "_cut", "_packet_bytes_max", "_retry", "_task")
+                 "_on_up", "_on_down", "_why_not", "_protocol", "_transport", "_is_paused", "_urgent", "_urgent_bytes",
+                 "_bulk", "_bulk_bytes", "_cut", "_packet_bytes_max", "_retry", "_task")
     # fmt: on
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Do the replicas of a group agree? One leader a term, one vote a term, one log, one committed prefix (Raft Figure 3)."""
+"""Do the replicas of a group agree? One leader and vote a term, one log, one committed prefix (Raft Figure 3)."""
 
 from zlib import crc32
 
@@ -63,7 +63,7 @@ class AgreementChecker:
     # --- what a node says ---
 
     def on_sent(self, node: NodeId, target: NodeId, message: Message) -> None:
-        """A node votes once a term, and never speaks of a term below one it spoke of, restarts included (§5.1, §5.2)."""
+        """A node votes once a term and speaks of no term below one it spoke of, over restarts too (§5.1, §5.2)."""
         pre = isinstance(message, RequestVote | VoteReply) and message.pre
         if not pre:
             spoken = self.spoken.get(node, 0)
@@ -99,7 +99,7 @@ class AgreementChecker:
         if held != last.term and replica.raft.log.base.index < last.index:
             raise self._broken(
                 "leader completeness",
-                f"{node} leads term {change.term} without committed entry {last.term}:{last.index} (there: term {held})",
+                f"{node} leads term {change.term} without committed {last.term}:{last.index} (there: term {held})",
             )
 
     # --- what a node holds ---

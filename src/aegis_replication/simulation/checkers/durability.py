@@ -1,4 +1,4 @@
-"""Does a node remember what it said? Promises on the wire against what its disk really holds, and restarts against both.
+"""Does a node remember what it said? Promises against what its disk really holds, and restarts against both.
 
 The shadow of a replica is its log as the disk must give it back: a write belongs to it once its flush is over. No
 message may promise more than the shadow, and a restart must find the shadow, followed by some part of what was still
@@ -175,7 +175,10 @@ def _difference(expected: Shadow, recovered: RecoveredGroup) -> str | None:
         return None  # a whole snapshot arrived and was named; the log had not been told yet
     if found != wanted:
         last = base + len(terms)
-        return f"entries after {first} have terms {found[-8:]} (last {last}), were {wanted[-8:]} (last {expected.last_index})"
+        return (
+            f"entries after {first} have terms {found[-8:]} (last {last}), were {wanted[-8:]} "
+            f"(last {expected.last_index})"
+        )
     return None
 
 

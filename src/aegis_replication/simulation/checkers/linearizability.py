@@ -27,7 +27,7 @@ Configuration: TypeAlias = tuple[Any, int]
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One client's request and answer. `called` and `returned` are positions in the run, `result` is what it was told."""
+    """One client's request and answer. `called` and `returned` are positions in the run, `result` what it was told."""
 
     client: str
     key: str
@@ -85,7 +85,7 @@ def step(state: Any, action: tuple[Any, ...]) -> tuple[Any, Any]:
 
 
 def check(history: Iterable[Operation]) -> Anomaly | None:
-    """The first anomaly of the keys in order, or None for a linearizable history. Raises Undecided on a hopeless one."""
+    """The first anomaly of the keys in order, or None for a linearizable history. Raises Undecided if hopeless."""
     by_key: dict[str, list[Operation]] = {}
     for operation in history:
         by_key.setdefault(operation.key, []).append(operation)

@@ -36,7 +36,7 @@ class MachineChecker:
         return InvariantBroken(invariant, f"group {self.group}: {detail}")
 
     def on_applied(self, node: NodeId, entry: Entry, results: Sequence[Any], machine: Machine) -> None:
-        """Equal entries give equal results and equal states on every node; the first to apply one is held to the model."""
+        """Equal entries give equal results and states on every node; the first to apply one is held to the model."""
         index = entry.index
         found = crc32(_encode(results))
         known = self.results.setdefault(index, found)
@@ -73,14 +73,15 @@ class MachineChecker:
         if answer != expected:
             raise self._broken(
                 "no acknowledged write lost",
-                f"command {sequence} of session {session.hex()[:8]} is answered {answer!r:.200}, entry {index} made it {expected!r:.200}",
+                f"command {sequence} of session {session.hex()[:8]} is answered {answer!r:.200}, entry {index} made it "
+                f"{expected!r:.200}",
             )
         self.acknowledged = max(self.acknowledged, index)
 
     def on_page(
         self, items: dict[bytes, tuple[bytes, int]], keys: Iterable[bytes], since: LogIndex, until: LogIndex
     ) -> None:
-        """A list shows one state of all its keys together, no older than what was acknowledged before it was asked for."""
+        """A list shows one state of all its keys together, no older than what was acknowledged at its call."""
         model, keys = self.model, sorted(keys)
         assert isinstance(model, KeyValueModel), f"lists of keys, for a {type(model).__name__}"
         for index in range(until, since - 1, -1):

@@ -44,7 +44,7 @@ class _ModelSession:
 
 
 class SessionModel:
-    """The sessions around any machine's model: each command of a session has its effect once, at its place in the log."""
+    """The sessions around any machine's model: each of their commands has its effect once, at its place in the log."""
 
     __slots__ = (
         "answers",

@@ -1,4 +1,4 @@
-"""What should a user's own machine have answered? Another instance of it, that gets every command once, and no retries."""
+"""What should a user's own machine have answered? Another instance of it, which gets every command once."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Union

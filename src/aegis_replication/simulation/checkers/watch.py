@@ -17,7 +17,8 @@ from aegis_replication.simulation.checkers.members import MembersChecker
 from aegis_replication.simulation.checkers.model import SessionModel
 from aegis_replication.simulation.checkers.user_model import Query, UserModel
 from aegis_replication.simulation.checkers.witness import check_in_order
-from aegis_replication.simulation.host import Host, empty_group
+from aegis_replication.simulation.host import Host
+from aegis_replication.simulation.host_settings import empty_group
 from aegis_replication.simulation.workload import Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
 from aegis_replication.state_machine.base import Machine
@@ -134,7 +135,7 @@ class Watch:
             raise InvariantBroken("linearizable per key", str(anomaly))
 
     def _check_by_log(self, journal: Journal) -> linearizability.Anomaly | None:
-        """With the log as a witness, where so much happened at once that clients' answers alone allow too many orders."""
+        """With the log as a witness, where clients' answers alone allow too many orders."""
         placed: list[tuple[int, Operation]] = []
         reads: list[Operation] = []
         for operation, pending in zip(journal.operations, journal.asked, strict=True):
@@ -161,8 +162,8 @@ class Watch:
                 if latest is not None and returned < latest.called:
                     raise InvariantBroken(
                         "effects in the order of real time",
-                        f"group {group}: {pending.asked.body!r:.200} was over before {latest.asked.body!r:.200} was asked "
-                        "for, and has its effect after it",
+                        f"group {group}: {pending.asked.body!r:.150} was over before {latest.asked.body!r:.150} was "
+                        "asked for, and has its effect after it",
                     )
                 if latest is None or pending.called > latest.called:
                     latest = pending

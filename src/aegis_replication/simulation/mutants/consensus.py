@@ -65,7 +65,7 @@ def _commit_any_term(leader: Leader) -> None:
 
 
 def _adopt_and_cut(adopt: Any, log: ReplicatedLog, previous: EntryId, entries: tuple[Entry, ...]) -> LogIndex:
-    """Whatever lies behind the leader's entries goes, conflict or not: a late, short append cuts what it doesn't hold."""
+    """Whatever lies behind the leader's entries goes, in conflict or not: a late, short append cuts too much."""
     last: LogIndex = adopt(log, previous, entries)
     if entries and log.first <= last < log.last_index:
         log._truncate(last + 1)

@@ -1,4 +1,4 @@
-"""Which mistakes can be made with a log and snapshots on a disk? What must be flushed, in which order, and be believed."""
+"""Which mistakes can be made with a log and snapshots on a disk? What is flushed, when, and what is believed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,10 +38,6 @@ def _never_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
 
 def _always_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
     return leftovers[0] if leftovers else None
-
-
-def _leave_tail(wal: Wal, chain: Any) -> None:
-    return None
 
 
 def _follow_anything(header: Header, previous: int | None) -> bool:
@@ -119,9 +115,9 @@ STORAGE = (
         (instead(recovery, "is_damage", _always_damage),),
     ),
     Mutant(
-        "cut_tail_believed",
-        "an unfinished tail is neither cleared nor told from what follows",
-        (instead(Wal, "_cut_tail", _leave_tail), instead(recovery, "follows", _follow_anything)),
+        "torn_record_believed",
+        "a record counts as soon as its header is whole",
+        (instead(recovery, "body_fault", lambda header, data: None),),
     ),
     Mutant(
         "old_segment_believed",

@@ -1,0 +1,109 @@
+"""What is a simulated node made of, and who looks on?"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from aegis_replication.consensus.changes import Introduction
+from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.engine.effects import Effects
+from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
+from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup, SnapshotMeta
+from aegis_replication.simulation.disk import SimulatedDisk
+from aegis_replication.state_machine.base import Machine
+from aegis_replication.storage.base import Storage
+
+HostState: TypeAlias = Literal["down", "up", "paused", "refused"]
+"""`refused`: its disk is damaged, the node said so and did not start."""
+
+WALL_EPOCH_MS: Final = 1_700_000_000_000
+
+
+def empty_group() -> RecoveredGroup:
+    """What a disk that knows nothing of a group holds of it."""
+    return RecoveredGroup(HardState(), NOTHING, [])
+
+
+class Watcher(Protocol):
+    """Who looks on: the checkers, by way of the cluster. Raises InvariantBroken."""
+
+    def on_recovered(self, host: Any, recovered: Mapping[GroupId, RecoveredGroup]) -> None:
+        """A process found this on its disk."""
+
+    def on_effects(self, host: Any, effects: Effects) -> None:
+        """These are about to be carried out."""
+
+    def on_durable(self, host: Any, write: LogWrite) -> None:
+        """The flush that covers this write is over; the node isn't told yet."""
+
+    def on_snapshot(self, host: Any, group: GroupId, meta: SnapshotMeta) -> None:
+        """A whole snapshot, one's own or a leader's, is on disk under its name."""
+
+    def on_turn(self, host: Any) -> None:
+        """The engine has handled what came, and nothing of what follows is carried out yet."""
+
+
+def client_address(node: NodeId) -> str:
+    """Where clients of `node` connect."""
+    return f"{node}:clients"
+
+
+def peer_address(node: NodeId) -> str:
+    """Where its peers do."""
+    return f"{node}.test:7481"
+
+
+class HostSettings:
+    """What a host is made of, apart from its place in the cluster."""
+
+    # fmt: off
+    __slots__ = ("aside", "config", "groups", "incarnation", "is_founder", "limits", "make_machine", "mark_ms",
+                 "open_storage", "wall_skew_ms")
+    # fmt: on
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        groups: tuple[GroupId, ...],
+        make_machine: Callable[[NodeId, GroupId], Machine],
+        open_storage: Callable[[SimulatedDisk, NodeId], Storage],
+        *,
+        aside: bool = False,
+        limits: ReplicaLimits | None = None,
+        incarnation: int = 0,
+        is_founder: bool = True,
+    ) -> None:
+        # Of the data directory on the host's disk.
+        self.incarnation = incarnation
+        # Was it there at the first start? Then it is started with the list of peers, else it waits to be added.
+        self.is_founder = is_founder
+        self.config = config
+        self.groups = groups
+        self.make_machine = make_machine
+        self.open_storage = open_storage
+        # Flush beside the loop instead of in it: other events are handled while a flush is under way.
+        self.aside = aside
+        self.limits = limits or ReplicaLimits()
+        self.mark_ms = config.heartbeat_interval_ms
+        self.wall_skew_ms = 0.0
+
+
+def group_spec(
+    settings: HostSettings, node: NodeId, group: GroupId, found: RecoveredGroup | None, storage: Storage
+) -> GroupSpec:
+    """What a process of `node` starts a replica from."""
+    config = settings.config.replace(node_id=node, peers=settings.config.voters)
+    recovered = found or empty_group()
+    pieces = None
+    if recovered.snapshot is not None:
+        pieces = storage.snapshots.chunks(group, recovered.snapshot.id)
+    return GroupSpec(
+        config,
+        settings.make_machine(node, group),
+        recovered,
+        bootstrap=config.configuration() if settings.is_founder else None,
+        snapshot_pieces=pieces,
+        limits=settings.limits,
+        introduction=Introduction(settings.incarnation, peer_address(node), config.priority),
+        client_address=client_address(node),
+    )
