@@ -125,7 +125,10 @@ class Play:
             segment_bytes=plan.segment_bytes,
             priorities=plan.priorities,
             machine=subject,
-            limits=ReplicaLimits(frame_commands=plan.frame_commands),
+            limits=ReplicaLimits(
+                frame_commands=plan.frame_commands,
+                frame_bytes=plan.segment_bytes // 4,  # as on real nodes, an entry fits a segment whatever has gathered
+            ),
         )
         self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew, plan.is_uniform)
         self.nemesis = Nemesis(self.cluster, plan)
