@@ -17,7 +17,7 @@ LOWEST_VENV := build/lowest-venv
 LOCK := UV_NO_CONFIG=1 $(LOCK_VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 SEED ?= 7
-SEEDS ?= 1000
+SEEDS ?= 5000
 # How long `make soak` may take; SOAK_DOCS=1 writes its result into docs/testing.md.
 SOAK_MINUTES ?= 60
 SOAK_DOCS ?=
@@ -86,7 +86,7 @@ bench-peers: $(BENCH_INSTALLED) ## add the packages that benchmarks/ compares wi
 sim: install ## one simulated run, e.g. make sim SEED=7
 	$(BIN)/aegis simulate --seed $(SEED)
 
-sim-many: install ## many simulated runs, e.g. make sim-many SEEDS=1000
+sim-many: install ## many simulated runs, e.g. make sim-many SEEDS=500
 	$(BIN)/aegis simulate --seeds $(SEEDS)
 
 soak: install ## histories, kill loops and pause loops on real processes, at most SOAK_MINUTES=60

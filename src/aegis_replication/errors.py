@@ -261,3 +261,62 @@ class NoPartition(PartitionError):
 
 class MissingColumn(PartitionError):
     """A row lacks a column of its partition key, or holds nothing or another type there."""
+
+
+# --- clocks and replicated data types -------------------------------------------------------------------------------
+
+
+class ClockSkewError(AegisError):
+    """A stamp lies further ahead of this clock than the bound allows: it was not absorbed, the clock is unchanged."""
+
+    def __init__(self, source: str, ahead_ms: int, max_offset_ms: int) -> None:
+        super().__init__(
+            f"the stamp of {source} is {ahead_ms} ms ahead of this clock, the bound is {max_offset_ms} ms: "
+            "synchronise the two clocks, then try again"
+        )
+        self.source, self.ahead_ms, self.max_offset_ms = source, ahead_ms, max_offset_ms
+
+
+class UndecodableBytes(InvalidArgument):
+    """These bytes (or this JSON) are not what the type writes: cut off, damaged, or of another type."""
+
+
+class MergeMismatch(InvalidArgument):
+    """Two replicas that can't be merged: of different types, or made with different bounds. Nothing was changed."""
+
+
+class ActorReused(AegisError):
+    """Two replicas write under one actor id, so one dot names two writes. Nothing was merged.
+
+    It happens after a restored backup or a cloned disk: give the replica a new actor id before it writes again.
+    """
+
+    def __init__(self, actor: str, counter: int, what: str) -> None:
+        super().__init__(
+            f"actor {actor!r} is used twice: {what} at dot ({actor!r}, {counter}). "
+            "Give the restored or cloned replica an actor id of its own"
+        )
+        self.actor, self.counter = actor, counter
+
+
+class ContextNotSeen(Retryable):
+    """The read context names writes that this replica has not seen yet: merge first, or ask where it was read."""
+
+
+class ContextTooOld(Retryable):
+    """The read context is older than the last garbage collection: read again, then repeat the change."""
+
+
+class BehindStableCut(AegisError):
+    """This state lacks writes that were taken as known to all: start that replica anew from a full copy."""
+
+
+class InsufficientRights(Retryable):
+    """A bounded counter's replica has not the rights for this change: ask another replica for a transfer."""
+
+    def __init__(self, actor: str, wanted: int, available: int) -> None:
+        super().__init__(
+            f"{actor!r} may take {available} and was asked for {wanted}: have another replica transfer "
+            f"{wanted - available} to it, and merge"
+        )
+        self.actor, self.wanted, self.available = actor, wanted, available

@@ -1,12 +1,13 @@
 """Does a replica answer what it must, when it may, and never more than that?"""
 
 import pytest
-from engines import Engines
+from engines import GROUP, Engines
 
 from aegis_replication import wire
-from aegis_replication.engine.events import Requested
+from aegis_replication.consensus.messages import AppendEntries, VoteReply
+from aegis_replication.engine.events import ChunkStored, Received, Requested, Ticked
 from aegis_replication.engine.spec import ReplicaLimits
-from aegis_replication.log import Kind
+from aegis_replication.log import NOTHING, Kind
 from aegis_replication.state_machine import commands
 
 
@@ -273,6 +274,52 @@ def test_a_follower_behind_the_log_gets_the_snapshot() -> None:
     assert cluster.replica(late).applied == cluster.replica(leader).applied
     assert cluster.replica(late).machine.digest() == cluster.replica(leader).machine.digest()
     assert any(type(message).__name__ == "InstallSnapshot" for _, target, message in cluster.messages if target == late)
+
+
+def test_commands_of_an_office_that_ends_before_it_is_seen_are_answered() -> None:
+    """Won and lost again between two calls of take_effects: nobody may wait here until this node leads once more."""
+    cluster = Engines()
+    while not any(type(message) is VoteReply and not message.pre for _, _, message in cluster.messages):
+        cluster.now_ms += 1
+        for name in cluster.names:
+            cluster.tell(name, Ticked(cluster.now_ms, 0))
+        for name in cluster.names:
+            if cluster.replica(name).raft.is_leader:
+                break
+            cluster._carry_out(name, cluster.engines[name].take_effects())
+        assert cluster.now_ms < 5000
+    winner = next(name for name in cluster.names if cluster.replica(name).raft.is_leader)
+    other = next(name for name in cluster.names if name != winner)
+
+    request = cluster.put(winner, b"k", b"v")
+    read = cluster.get(winner, b"k")
+    later = AppendEntries(cluster.replica(winner).raft.term + 1, NOTHING, 0, 0)
+    cluster.tell(winner, Received(other, GROUP, later))
+    cluster.cut = {*cluster.names}
+    cluster.run()
+
+    assert cluster.answer(request)[0] == cluster.answer(read)[0] == wire.NOT_LEADER
+    assert not cluster.engines[winner].has_more
+
+
+def test_a_snapshot_that_the_log_overtook_is_the_one_that_is_sent_on() -> None:
+    """It has replaced this node's own on disk: asked for that one, a follower would get nothing."""
+    cluster = Engines(snapshot_threshold=1000)
+    leader = cluster.elect()
+    for i in range(20):
+        cluster.put(leader, b"%d" % i, b"v")
+        cluster.run()
+    cluster.pass_time(100)
+    follower = next(name for name in cluster.names if name != leader)
+    replica = cluster.replica(follower)
+    meta = replica.raft.snapshot_meta()
+
+    stored = ChunkStored(GROUP, leader, meta.id, 10, complete=True, meta=meta, size_bytes=10)
+    cluster.tell(follower, stored)
+    cluster.run()
+
+    assert replica.snapshot == meta
+    assert any(write.snapshot == meta for name, write in cluster.writes if name == follower)
 
 
 def test_the_story_shows_the_last_events(cluster: Engines) -> None:

@@ -261,7 +261,7 @@ class Teller:
         self.cluster.run()
 
     def change(self, leader: str, what: str, *words: str) -> None:
-        """change LEADER add X [promote], promote X, demote X, remove X or replace X Y [jointly]; what follows."""
+        """change LEADER add X [promote], promote X, demote X, remove X, replace X Y, [jointly]: and what follows."""
         joint = words[-1] == "jointly"
         names = [word for word in words if word not in ("jointly", "promote")]
         kind = {"add": AddLearner, "promote": Promote, "demote": Demote, "remove": Remove, "replace": Replace}[what]

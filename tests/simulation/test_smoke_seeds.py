@@ -6,7 +6,7 @@
 import pytest
 
 from aegis_replication.simulation import Report, run, run_many
-from aegis_replication.simulation.plan import COUNTED
+from aegis_replication.simulation.run import COUNTED
 
 SMOKE = range(40)
 

@@ -151,6 +151,7 @@ def _print_report(report: Report, output: str) -> None:
         "seeds": report.seeds,
         "events": report.events,
         "simulated_seconds": report.simulated_seconds,
+        "cluster_hours": report.simulated_seconds / 3600.0,
         "operations_acknowledged": report.operations_acknowledged,
         "operations_unknown": report.operations_unknown,
         "elections": report.elections,

@@ -172,8 +172,8 @@ def _check_names(config: NodeConfig) -> None:
         parse_address(address, what=f"{where}cluster.join")
     if cluster.join and cluster.peers:
         raise ConfigError(
-            f"{where}cluster.join beside cluster.peers: a node either begins a cluster with its peers or joins one "
-            "that is there; leave one of them out"
+            f"{where}cluster.join beside cluster.peers: a node either begins a cluster with its peers or joins "
+            "one that is there; leave one of them out"
         )
     host = parse_address(config.peer_advertise, what="node.peer_listen").host if config.peer_advertise else ""
     if host in ("0.0.0.0", "::") and (cluster.join or cluster.peers):

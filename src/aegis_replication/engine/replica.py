@@ -239,13 +239,24 @@ class Replica:
         meta = event.meta
         assert meta is not None, f"a complete snapshot {event.snapshot} without its head"
         if not self.raft.on_snapshot_installed(event.source, meta):
-            return  # the log has got there by itself meanwhile
+            self._keep_stored(meta, event.size_bytes)
+            return
         self.machine.restore(event.chunks)
         self._apply_queue.clear()
         self.applied = meta.index
         self.snapshot = meta
         self._snapshot_bytes = event.size_bytes
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
+
+    def _keep_stored(self, meta: SnapshotMeta, size_bytes: int) -> None:
+        """The log got to a leader's snapshot by itself meanwhile; on disk it has taken the place of ours all the same.
+
+        Whoever needs a snapshot of this node must be sent the one that is there.
+        """
+        is_ours = self.raft.log.term_at(meta.index) == meta.term
+        if is_ours and (self.snapshot is None or self.snapshot.index < meta.index <= self.applied):
+            self.snapshot, self._snapshot_bytes = meta, size_bytes
+            self.raft.on_snapshot_saved(meta, self._first_of_tail(meta.index))
 
     # --- what follows from them ---
 
@@ -402,9 +413,8 @@ class Replica:
     def _on_changes(self, output: Output, effects: Effects) -> None:
         for change in output.changes:
             effects.changes.append(RoleChanged(self.group, change.term, change.role, change.leader, change.why))
-        if self.was_leader and not (
-            self.raft.is_leader and output.changes[-1].role == "leader" and len(output.changes) == 1
-        ):
+        # An office won and lost between two calls was one, too: commands taken in it must not wait for the next.
+        if not self.raft.is_leader or (self.was_leader and len(output.changes) > 1):
             self._give_up(effects)
         self.was_leader = self.raft.is_leader
 

@@ -33,8 +33,9 @@ class LogWork:
         self._flusher = Flusher(storage, stall_ms=stall_ms)
         self._quiet_seconds = quiet_ms / 1000.0
         self._on_flushed, self._on_failed = on_flushed, on_failed
-        self._last_write = 0.0
-        self._is_marked = True  # nothing was written since the last mark record
+        self._last_write = time.monotonic()
+        # Nothing was written since the last mark record; of what was recovered nobody knows.
+        self._is_marked = False
         self._is_maintaining = False
         self._is_open = True
         # Written and being flushed aside; written while that goes on. Both empty while flushes are inline.

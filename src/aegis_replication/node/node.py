@@ -21,6 +21,7 @@ from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
+from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
 from aegis_replication.node.log_work import LogWork
 from aegis_replication.node.snapshot_work import SnapshotWork
@@ -78,6 +79,7 @@ class Node:
         self._snapshot_work: SnapshotWork
         self._from_peers: list[Received | PeerLost | PeerSeen] = []
         self._from_clients: list[Requested] = []
+        self._from_disk: list[Event] = []  # answers that came between two turns
         self._wake_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -111,9 +113,7 @@ class Node:
         recovered = self.storage.recover()
         self.engine = ReplicationEngine(
             node=self.id,
-            groups={
-                group: self._spec(group, machine, recovered.get(group)) for group, machine in self._machines.items()
-            },
+            groups={group: self._spec(group, each, recovered.get(group)) for group, each in self._machines.items()},
             random=self._random,
             now_ms=self._now_ms(),
             remember=self.options.remember_events,
@@ -123,7 +123,7 @@ class Node:
         try:
             await self.peers.start(self)
             for position, door in enumerate(self.doors):
-                await door.start(_DoorHandler(self, position))
+                await door.start(DoorHandler(self, position, len(self.doors)))
         except BaseException:  # an address that can't be had, mostly: what is open already must not stay so
             await self.stop()
             raise
@@ -193,8 +193,17 @@ class Node:
         log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, DiskFailed))
         for line in self.engine.recorder.story():
             log.error("story %s", line)
-        self._failed.set_result(error)
+        self._failed.set_result(error)  # from here on no turn begins: see `_is_at_work`
         self._loop.create_task(self.stop())
+
+    @property
+    def _is_at_work(self) -> bool:
+        """May a turn begin? Not after a failure, although `stop` has yet to run.
+
+        The turn that failed may have lost a write on its way to the disk. The next one would write a later one, and
+        `Persisted` of that would speak for both: a promise for something that was never written.
+        """
+        return self._running and not self._failed.done()
 
     # --- what comes in ---
 
@@ -252,7 +261,7 @@ class Node:
     def _turn(self) -> None:
         """Handle what has come, carry out what follows: peers and time first, then clients for a bounded while."""
         self._wake_scheduled = False
-        if not self._running:
+        if not self._is_at_work:
             return
         try:
             self._take_turn()
@@ -265,6 +274,10 @@ class Node:
         started = time.monotonic()
         engine.handle(Ticked(started * 1000.0, time.time_ns() // 1_000_000))
         handle = engine.handle
+        if self._from_disk:
+            answers, self._from_disk = self._from_disk, []
+            for answer in answers:
+                handle(answer)
         if self._from_peers:
             events, self._from_peers = self._from_peers, []
             for event in events:
@@ -363,14 +376,15 @@ class Node:
         for write in writes:
             self.engine.handle(Persisted(write.group, write.number))
 
+    # What comes between turns is handled in the next one: after its time, and where a broken invariant ends the node.
+
     def _on_flushed(self, writes: Sequence[LogWrite]) -> None:
-        self._persisted(writes)
+        self._from_disk.extend([Persisted(write.group, write.number) for write in writes])
         self._wake()
 
     def _on_event(self, event: Event) -> None:
-        if self._running:
-            self.engine.handle(event)
-            self._wake()
+        self._from_disk.append(event)
+        self._wake()
 
     # --- time ---
 
@@ -386,7 +400,7 @@ class Node:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if not self._running:
+        if not self._is_at_work:
             return
         late_ms = (time.monotonic() - self._timer_due) * 1000.0
         if late_ms > self.options.config.heartbeat_interval_ms / 2:
@@ -399,7 +413,7 @@ class Node:
             )
         try:
             self._log_work.mark_when_quiet()
-        except DiskFailed as error:
+        except Exception as error:
             self._fail(error)
             return
         self._turn()
@@ -433,18 +447,3 @@ class Node:
         for name in ("turns", "slow_turns", "elections", "protocol_errors"):
             shown[name] = getattr(self, name)
         return shown
-
-
-class _DoorHandler:
-    """Tells a node which of its doors a request came by, inside the connection's number."""
-
-    __slots__ = ("_count", "_node", "_position")
-
-    def __init__(self, node: Node, position: int) -> None:
-        self._node, self._position, self._count = node, position, len(node.doors)
-
-    def on_requests(self, connection: int, requests: Sequence[wire.Request]) -> None:
-        self._node.on_requests(connection * self._count + self._position, requests)
-
-    def on_client_gone(self, connection: int) -> None:
-        """Replies to it are dropped by the door."""

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from random import Random
 
+import msgspec
+
 from aegis_replication.admin import AdminRequest, Jointly, Transfer
 from aegis_replication.consensus.changes import (
     AddLearner,
@@ -16,9 +18,8 @@ from aegis_replication.consensus.changes import (
 from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.ids import NodeId
 from aegis_replication.simulation.cluster import GROUP, Cluster
-from aegis_replication.simulation.handshake import introduction
 from aegis_replication.simulation.operator import Operator, Task
-from aegis_replication.simulation.plan import CHURN_KINDS
+from aegis_replication.simulation.plan import Plan
 
 HOSTS_MAX = 12
 MEMBERS_MAX = 7
@@ -103,7 +104,8 @@ class Churn:
             # Not `Replace`: it would wait for the newcomer, and meanwhile the wiped one counts among the voters.
             requests: list[AdminRequest] = [Remove(victim), AddLearner(*new, promote=True)]
         else:
-            told = introduction(cluster.hosts[victim])
+            host = cluster.hosts[victim]
+            told = host.introduction
             incarnation = told.incarnation if self._random.random() < 0.5 else 0  # operators seldom know it
             requests = [Remove(victim), AddLearner(victim, told.address, incarnation, promote=True)]
         cluster.clock.after(200.0 + 600.0 * self._random.random(), self._repair, requests)
@@ -114,7 +116,7 @@ class Churn:
     def _is_known_to_all(self, node: NodeId, configuration: Configuration) -> bool:
         """Is each member up, and does what it has applied say which directory `node` has?"""
         hosts = [self._cluster.hosts[member] for member in configuration.members]
-        wanted = self._cluster.hosts[node].settings.incarnation
+        wanted = self._cluster.hosts[node].introduction.incarnation
         return all(
             host.is_up and host.replica(GROUP).raft.configurations.oldest.incarnations.get(node) == wanted
             for host in hosts
@@ -145,7 +147,7 @@ class Churn:
         if len(cluster.hosts) >= HOSTS_MAX:
             return None
         host = cluster.add_node()
-        return host.node, introduction(host).address, host.settings.incarnation
+        return host.node, host.introduction.address, host.introduction.incarnation
 
     def _ask(self, request: AdminRequest) -> None:
         self._cluster.trace.note("operator", "asks for", request)
@@ -174,4 +176,21 @@ STRIKES: dict[str, Callable[[Churn], None]] = {
     "wipe": Churn.wipe,
 }
 
-assert tuple(STRIKES) == CHURN_KINDS, f"plans draw from {CHURN_KINDS}, the operator knows {tuple(STRIKES)}"
+COUNTED: tuple[str, ...] = (*_COUNTED.values(), "change_joint", "disk_wiped", "wiped_refused", "stranger_refused")
+
+
+def with_churn(plan: Plan, random: Random) -> Plan:
+    """`plan`, or one with members that come and go: one group, and only some of the other faults."""
+    chance = random.random()
+    names = [chr(ord("a") + number) for number in range(plan.nodes)]
+    if chance > 0.4:
+        if chance > 0.9:  # somebody wants to lead more than others; one perhaps never
+            priorities = {name: random.choice((1, 1, 2, 3)) for name in names}
+            if plan.nodes > 2:
+                priorities[random.choice(names)] = 0
+            return msgspec.structs.replace(plan, priorities=priorities)
+        return plan
+    kinds = tuple(kind for kind in plan.kinds if random.random() < 0.5)
+    churn = tuple(kind for kind in STRIKES if random.random() < 0.7) or tuple(STRIKES)
+    # Often enough that changes meet each other's ends.
+    return msgspec.structs.replace(plan, groups=1, kinds=(*kinds, *churn, *churn, "change_members", *churn))

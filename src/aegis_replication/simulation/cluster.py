@@ -27,7 +27,6 @@ from aegis_replication.log import EntryId
 from aegis_replication.simulation.checkers.watch import Watch
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing, SimulatedDisk
-from aegis_replication.simulation.handshake import meet, why_not
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.host_settings import HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
@@ -63,7 +62,7 @@ class Cluster:
         weather: Weather = CALM,
         speed: DiskSpeed | None = None,
         flush_aside: bool = False,
-        segment_bytes: int = 64 * 1024,
+        segment_bytes: int = 1024 * 1024,
         sessions_max: int = SESSIONS_MAX,
         idle_ms: int = IDLE_MS,
         machine: type[StateMachine] | Subject | None = None,
@@ -110,16 +109,24 @@ class Cluster:
             self.watch.make_machine,
             self._open_storage,
             aside=self._flush_aside,
-            limits=self._limits,
+            limits=self._limits or ReplicaLimits(frame_bytes=self._segment_bytes // 4),
+        )
+        disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, self._speed)
+        host = self.hosts[name] = Host(
+            name,
+            settings,
+            self.clock,
+            disk,
+            self._send,
+            self.watch,
+            self.trace,
             incarnation=self.clock.random(f"incarnation {name}").getrandbits(64),
             is_founder=is_founder,
         )
-        disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, self._speed)
-        host = self.hosts[name] = Host(name, settings, self.clock, disk, self._send, self.watch, self.trace)
         return host
 
     def _open_storage(self, disk: SimulatedDisk, node: NodeId) -> Storage:
-        identity = Identity("simulated", node, self.hosts[node].settings.incarnation)
+        identity = Identity("simulated", node, self.hosts[node].incarnation)
         return DirectoryStorage.open(f"{ROOT}/data", identity, files=disk, segment_bytes=self._segment_bytes)
 
     # --- what passes between sites ---
@@ -140,12 +147,13 @@ class Cluster:
 
     def _may_pass(self, source: Host, target: Host) -> bool:
         """Is there a connection between the two? Each refuses a member with another data directory, and strangers."""
-        reason = why_not(target, source)
-        if reason:
-            self.faults["wiped_refused" if "directory" in reason else "stranger_refused"] += 1
-            self.trace.note(target.node, f"has no connection with {source.node}:", reason)
+        why_not = target.why_not(source) or source.why_not(target)
+        if why_not:
+            self.faults["wiped_refused" if "directory" in why_not else "stranger_refused"] += 1
+            self.trace.note(target.node, f"has no connection with {source.node}:", why_not)
             return False
-        meet(target, source)
+        if target.is_up and target.met.get(source.node) != (source.incarnation, source.life):
+            target.meet(source)
         return True
 
     # --- nodes ---
@@ -162,9 +170,9 @@ class Cluster:
         host.start()
         if host.is_up:
             for other in self.hosts.values():
-                if other is not host and not why_not(host, other):
-                    meet(other, host)
-                    meet(host, other)
+                if other is not host and not host.why_not(other) and not other.why_not(host):
+                    other.meet(host)
+                    host.meet(other)
 
     def add_node(self, name: NodeId | None = None) -> Host:
         """One more node, with an empty disk, that waits to be added to the group; it starts at once."""
@@ -184,7 +192,7 @@ class Cluster:
         self.crash(node, losing="nothing")
         self._wiped += 1
         host.disk = SimulatedDisk(self.clock.random(f"disk {node} {self._wiped}"), self.faults, self._speed)
-        host.settings.incarnation = self.clock.random(f"incarnation {node} {self._wiped}").getrandbits(64)
+        host.incarnation = self.clock.random(f"incarnation {node} {self._wiped}").getrandbits(64)
         self.watch.forget(node)
         self.trace.note(node, "has an empty disk")
 

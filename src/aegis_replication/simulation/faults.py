@@ -210,7 +210,7 @@ class Nemesis:
         """A node that is heard and hears nobody, or hears and isn't heard; or a single link, one way."""
         if host := self._victim():
             others = [name for name in self.cluster.nodes if name != host.node]
-            if self.random.random() < 0.4:
+            if others and self.random.random() < 0.4:
                 others = self.random.sample(others, 1)
             is_mute = self.random.random() < 0.5
             for other in others:

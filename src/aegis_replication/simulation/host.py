@@ -4,12 +4,14 @@ It does what `aegis_replication.node` does on a real machine, in the same order:
 promises after it. Only the clock, the network and the files are others.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from aegis_replication import wire
-from aegis_replication.engine.effects import Effects, ReadChunk, SaveSnapshot, StoreChunk
+from aegis_replication.consensus.changes import Introduction
+from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import (
     Event,
@@ -18,14 +20,13 @@ from aegis_replication.engine.events import (
     Persisted,
     Received,
     Requested,
-    SnapshotFailed,
-    SnapshotSaved,
     Ticked,
 )
 from aegis_replication.engine.replica import Replica
+from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.log import LogWrite
+from aegis_replication.log import LogWrite, RecoveredGroup
 from aegis_replication.simulation.clock import Clock
 from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
 from aegis_replication.simulation.host_settings import (
@@ -33,9 +34,9 @@ from aegis_replication.simulation.host_settings import (
     HostSettings,
     HostState,
     Watcher,
-    group_spec,
+    empty_group,
 )
-from aegis_replication.simulation.snapshot_chunks import read_chunk, store_chunk
+from aegis_replication.simulation.snapshot_saving import SnapshotSaving
 from aegis_replication.simulation.trace import Trace
 from aegis_replication.storage.base import Storage
 
@@ -49,6 +50,8 @@ class Host:
         "disk",
         "engine",
         "flushes",
+        "incarnation",
+        "is_founder",
         "is_retired",
         "life",
         "met",
@@ -67,6 +70,7 @@ class Host:
         "_last_write_ms",
         "_marked",
         "_random",
+        "_saving",
         "_turn_at_ms",
     )
 
@@ -79,7 +83,14 @@ class Host:
         send: Callable[[str, str, bytes], None],
         watcher: Watcher,
         trace: Trace,
+        *,
+        incarnation: int = 0,
+        is_founder: bool = True,
     ) -> None:
+        # Of the data directory on its disk.
+        self.incarnation = incarnation
+        # Was it there at the first start? Then it is started with the list of peers, else it waits to be added.
+        self.is_founder = is_founder
         # Is it off for good?
         self.is_retired = False
         # Which process, on which disk, each connection to this one was made with.
@@ -108,6 +119,9 @@ class Host:
         self._flush_queue: list[LogWrite] = []  # written since it began
         self._last_write_ms = 0.0
         self._marked = True
+        self._saving = SnapshotSaving(
+            self, self._random, guard=self._guard, is_busy=self._is_busy, carry_out=self._carry_out
+        )
 
     @property
     def is_up(self) -> bool:
@@ -122,6 +136,10 @@ class Host:
         if self.state != "up":
             return 0
         return len(self._flushing) + len(self._flush_queue) + self.disk.is_awaited
+
+    @property
+    def config(self) -> RaftConfig:
+        return self.settings.config.replace(node_id=self.node, peers=self.settings.config.voters)
 
     # --- life and death ---
 
@@ -142,10 +160,7 @@ class Host:
         self.trace.note(self.node, "starts from", found or "an empty disk")
         self.engine = ReplicationEngine(
             node=self.node,
-            groups={
-                group: group_spec(self.settings, self.node, group, recovered.get(group), self.storage)
-                for group in self.settings.groups
-            },
+            groups={group: self._spec(group, recovered.get(group)) for group in self.settings.groups},
             random=self._random,
             now_ms=self.clock.now_ms,
         )
@@ -154,9 +169,46 @@ class Host:
         self._busy_until_ms = self._turn_at_ms = 0.0
         self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
-        self.flushes = 0
         self.peers, self.met = {}, {}
+        self.flushes = 0
         self._ask_for_turn(self.clock.now_ms)
+
+    def _spec(self, group: GroupId, found: RecoveredGroup | None) -> GroupSpec:
+        recovered = found or empty_group()
+        pieces = None
+        if recovered.snapshot is not None:
+            pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
+        return GroupSpec(
+            self.config,
+            self.settings.make_machine(self.node, group),
+            recovered,
+            bootstrap=self.config.configuration() if self.is_founder else None,
+            snapshot_pieces=pieces,
+            limits=self.settings.limits,
+            introduction=self.introduction,
+            client_address=self.client_address,
+        )
+
+    # --- what it says of itself, and of others ---
+
+    @property
+    def client_address(self) -> str:
+        return f"{self.node}:clients"
+
+    @property
+    def introduction(self) -> Introduction:
+        """What it says of itself in a handshake."""
+        index = self.engine.configuration_index if self.is_up else 0
+        return Introduction(self.incarnation, f"{self.node}.test:7481", self.settings.config.priority, index)
+
+    def why_not(self, other: "Host") -> str:
+        """Why it refuses a connection with `other`; "" when it doesn't, or is down and can't."""
+        return self.engine.why_not(other.node, other.introduction) if self.is_up else ""
+
+    def meet(self, other: "Host") -> None:
+        """A connection with `other` is up."""
+        self.met[other.node] = (other.incarnation, other.life)
+        self.tell(PeerSeen(other.node, other.client_address, other.introduction))
 
     def crash(self, losing: Losing = "some") -> None:
         """The machine loses its power, or with losing="nothing" only the process its life."""
@@ -291,7 +343,7 @@ class Host:
                 self.peers = effects.peers
                 self.met = {node: life for node, life in self.met.items() if node in effects.peers}
             for request in effects.requests:
-                self._requests[type(request)](self, request)
+                self._saving.carry_out(request)
             if effects.writes and not self._write(effects.writes):
                 return  # goes on when the flush is over
         self.storage.maintain()
@@ -389,59 +441,5 @@ class Host:
             self.storage.mark()
             self._marked = True
 
-    # --- snapshots ---
-
-    def _save_snapshot(self, request: SaveSnapshot) -> None:
-        try:
-            writer = self.storage.snapshots.create(request.group, request.meta)
-        except StorageError as error:
-            self._fail_snapshot(request, error)
-        else:
-            self.clock.after(self._random.random() * 5.0, self._write_piece, self.life, request, writer, request.chunks)
-
-    def _fail_snapshot(self, request: SaveSnapshot, error: Exception) -> None:
-        self.trace.note(self.node, "has no snapshot:", str(error))
-        self.engine.handle(SnapshotFailed(request.group))
-
-    def _write_piece(self, life: int, request: SaveSnapshot, writer: Any, pieces: Iterator[bytes]) -> None:
-        """One piece at a time, with turns between them: the state goes on changing meanwhile."""
-        if life != self.life:
-            return
-        if self.state == "paused" or self.clock.now_ms < self._busy_until_ms:
-            self.clock.after(1.0, self._write_piece, life, request, writer, pieces)
-            return
-        self._guard(self._continue_snapshot, request, writer, pieces)
-
-    def _continue_snapshot(self, request: SaveSnapshot, writer: Any, pieces: Iterator[bytes]) -> None:
-        try:
-            piece = next(pieces, None)
-            if piece is not None:
-                writer.write(piece)
-                self.clock.after(self._random.random() * 5.0, self._write_piece, self.life, request, writer, pieces)
-                return
-            size_bytes = writer.finish()
-        except StorageError as error:
-            writer.abort()
-            self._fail_snapshot(request, error)
-        else:
-            self.trace.note(self.node, "has saved snapshot", request.meta.id)
-            self.watcher.on_snapshot(self, request.group, request.meta)
-            self.engine.handle(SnapshotSaved(request.group, request.meta, size_bytes))
-        self.disk.spent_ms = 0.0
-        self._carry_out()
-
-    def _read_chunk(self, request: ReadChunk) -> None:
-        self.engine.handle(read_chunk(self.storage.snapshots, request))
-
-    def _store_chunk(self, request: StoreChunk) -> None:
-        stored = store_chunk(self.storage.snapshots, request)
-        if stored.complete:
-            self.trace.note(self.node, "has received snapshot", request.meta.id)
-            self.watcher.on_snapshot(self, request.group, request.meta)
-        self.engine.handle(stored)
-
-    _requests: Mapping[type, Callable[["Host", Any], None]] = {
-        SaveSnapshot: _save_snapshot,
-        ReadChunk: _read_chunk,
-        StoreChunk: _store_chunk,
-    }
+    def _is_busy(self) -> bool:
+        return self.state == "paused" or self.clock.now_ms < self._busy_until_ms

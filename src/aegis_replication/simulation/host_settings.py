@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.effects import Effects
-from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
+from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup, SnapshotMeta
 from aegis_replication.simulation.disk import SimulatedDisk
@@ -43,23 +42,10 @@ class Watcher(Protocol):
         """The engine has handled what came, and nothing of what follows is carried out yet."""
 
 
-def client_address(node: NodeId) -> str:
-    """Where clients of `node` connect."""
-    return f"{node}:clients"
-
-
-def peer_address(node: NodeId) -> str:
-    """Where its peers do."""
-    return f"{node}.test:7481"
-
-
 class HostSettings:
     """What a host is made of, apart from its place in the cluster."""
 
-    # fmt: off
-    __slots__ = ("aside", "config", "groups", "incarnation", "is_founder", "limits", "make_machine", "mark_ms",
-                 "open_storage", "wall_skew_ms")
-    # fmt: on
+    __slots__ = ("aside", "config", "groups", "limits", "make_machine", "mark_ms", "open_storage", "wall_skew_ms")
 
     def __init__(
         self,
@@ -70,13 +56,7 @@ class HostSettings:
         *,
         aside: bool = False,
         limits: ReplicaLimits | None = None,
-        incarnation: int = 0,
-        is_founder: bool = True,
     ) -> None:
-        # Of the data directory on the host's disk.
-        self.incarnation = incarnation
-        # Was it there at the first start? Then it is started with the list of peers, else it waits to be added.
-        self.is_founder = is_founder
         self.config = config
         self.groups = groups
         self.make_machine = make_machine
@@ -86,24 +66,3 @@ class HostSettings:
         self.limits = limits or ReplicaLimits()
         self.mark_ms = config.heartbeat_interval_ms
         self.wall_skew_ms = 0.0
-
-
-def group_spec(
-    settings: HostSettings, node: NodeId, group: GroupId, found: RecoveredGroup | None, storage: Storage
-) -> GroupSpec:
-    """What a process of `node` starts a replica from."""
-    config = settings.config.replace(node_id=node, peers=settings.config.voters)
-    recovered = found or empty_group()
-    pieces = None
-    if recovered.snapshot is not None:
-        pieces = storage.snapshots.chunks(group, recovered.snapshot.id)
-    return GroupSpec(
-        config,
-        settings.make_machine(node, group),
-        recovered,
-        bootstrap=config.configuration() if settings.is_founder else None,
-        snapshot_pieces=pieces,
-        limits=settings.limits,
-        introduction=Introduction(settings.incarnation, peer_address(node), config.priority),
-        client_address=client_address(node),
-    )

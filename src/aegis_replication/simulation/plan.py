@@ -40,9 +40,6 @@ KINDS: Final = (
 HEAVY: Final = frozenset(("lonely_leader", "crash_while_flushing"))
 """These meet the most rules at once, and strike more often."""
 
-CHURN_KINDS: Final = ("change_members", "transfer_leader", "wipe")
-"""What the operator can do, in those runs that have one."""
-
 COUNTED: Final = (
     "message_dropped",
     "message_duplicated",
@@ -71,17 +68,6 @@ COUNTED: Final = (
     "garbage_behind_tail",
     "clock_jump",
     "client_crash",
-    "member_added",
-    "member_promoted",
-    "member_demoted",
-    "member_removed",
-    "member_replaced",
-    "address_changed",
-    "leader_transferred",
-    "change_joint",
-    "disk_wiped",
-    "wiped_refused",
-    "stranger_refused",
 )
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
@@ -157,20 +143,3 @@ def draw_plan(random: Random) -> Plan:
         without_session=random.choice((0.0, 0.2, 0.6)),
         raft=raft,
     )
-
-
-def with_churn(plan: Plan, random: Random) -> Plan:
-    """`plan`, or one with members that come and go: one group, and only some of the other faults."""
-    chance = random.random()
-    names = [chr(ord("a") + number) for number in range(plan.nodes)]
-    if chance > 0.4:
-        if chance > 0.9:  # somebody wants to lead more than others; one perhaps never
-            priorities = {name: random.choice((1, 1, 2, 3)) for name in names}
-            if plan.nodes > 2:
-                priorities[random.choice(names)] = 0
-            return msgspec.structs.replace(plan, priorities=priorities)
-        return plan
-    kinds = tuple(kind for kind in plan.kinds if random.random() < 0.5)
-    churn = tuple(kind for kind in CHURN_KINDS if random.random() < 0.7) or CHURN_KINDS
-    # Often enough that changes meet each other's ends.
-    return msgspec.structs.replace(plan, groups=1, kinds=(*kinds, *churn, *churn, "change_members", *churn))
