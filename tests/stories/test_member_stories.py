@@ -18,13 +18,14 @@ def configuration(cluster: Cluster, node: str = ""):
 
 def knows_everybody(cluster: Cluster) -> bool:
     """Does every node have it in its log which directory each member has?"""
-    wanted = {name: host.settings.incarnation for name, host in cluster.hosts.items()}
+    wanted = {name: host.incarnation for name, host in cluster.hosts.items()}
     return all(host.replica(GROUP).raft.configurations.oldest.incarnations == wanted for host in cluster.hosts.values())
 
 
 def join(cluster: Cluster, name: str, *, promote: bool = True) -> bool:
     host = cluster.add_node(name)
-    return cluster.administer(AddLearner(name, incarnation=host.settings.incarnation, promote=promote))
+    told = host.introduction
+    return cluster.administer(AddLearner(name, told.address, told.incarnation, promote=promote))
 
 
 def others(cluster: Cluster) -> list[str]:
@@ -61,7 +62,7 @@ def test_a_voter_that_was_replaced_is_missed_by_nobody() -> None:
     cluster.crash(dead)
     new = cluster.add_node("d")
 
-    assert cluster.administer(Replace(dead, "d", incarnation=new.settings.incarnation))
+    assert cluster.administer(Replace(dead, "d", new.introduction.address, new.incarnation))
     cluster.wait_until(lambda: dead not in configuration(cluster).members, "new voter in its place")
     cluster.crash(next(node for node in others(cluster) if node != "d"))
 
