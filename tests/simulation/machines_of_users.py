@@ -1,5 +1,6 @@
 """Machines as users write them: a good one, and two whose nodes would come to differ."""
 
+import os
 import random
 from random import Random
 from typing import Any
@@ -47,6 +48,14 @@ class SetOrder(Shop):
     @aegis.command
     def pick(self) -> str:
         return next(iter({"north", "east", "south", "west", "up", "down"}))
+
+
+class Vanishing(Shop):
+    """Takes its process with it, as the system does when memory runs out."""
+
+    @aegis.command
+    def vanish(self) -> None:
+        os._exit(9)
 
 
 class OneRequest(Shop):

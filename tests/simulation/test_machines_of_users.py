@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aegis_replication.errors import InvalidArgument
+from aegis_replication.errors import AegisError, InvalidArgument
 from aegis_replication.simulation import run, run_many
 from aegis_replication.simulation.subject import draw_call, find_subject
 
@@ -34,6 +34,11 @@ def test_a_machine_that_takes_the_first_of_a_set_is_found_out() -> None:
 
     assert {violation.invariant for violation in report.violations} == {"equal under every hash seed"}
     assert "SetOrder depends on the order of a set" in report.violations[0].detail
+
+
+def test_a_worker_that_is_gone_is_not_waited_for() -> None:
+    with pytest.raises(AegisError, match="a worker process was killed"):
+        run_many(range(2), machine=f"{MACHINES}:Vanishing")
 
 
 def test_a_machine_can_bring_its_own_requests() -> None:

@@ -6,6 +6,8 @@ The functions here print nothing: a command line hands in `on_report` and shows 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +19,7 @@ from xxhash import xxh3_128
 
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
-from aegis_replication.errors import IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
+from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
 from aegis_replication.simulation import churn, mutants
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.cluster import Cluster
@@ -232,7 +234,8 @@ def run_many(
 
     `on_report` is called with each seed and its report, in the order in which they finish. With `stop_at_first` the
     seeds behind the first broken promise are left out. With a `machine` of your own every seed is played a second time
-    in a process that hashes differently: whatever depends on that differs between your nodes.
+    in a process that hashes differently: whatever depends on that differs between your nodes. Raises AegisError when a
+    worker is killed.
     """
     wanted = list(seeds)
     if not wanted:
@@ -274,12 +277,20 @@ def _reports(
         for seed in seeds:
             yield seed, run(seed, mutant=mutant, machine=machine)
         return
-    with _hashing(hash_seed):
-        pool = get_context("spawn").Pool(max(1, min(workers, len(seeds))))
-    with pool:
-        tasks = [(seed, mutant, machine) for seed in seeds]
-        for seed, packed in pool.imap_unordered(_run_packed, tasks, chunksize=SEEDS_PER_TASK):
-            yield seed, msgspec.msgpack.decode(packed, type=Report)
+    tasks = [seeds[first : first + SEEDS_PER_TASK] for first in range(0, len(seeds), SEEDS_PER_TASK)]
+    with ProcessPoolExecutor(max(1, min(workers, len(tasks))), get_context("spawn")) as pool:
+        with _hashing(hash_seed):  # processes start as work is submitted
+            playing = {pool.submit(_run_packed, task, mutant, machine): task for task in tasks}
+        try:
+            for done in as_completed(playing):
+                for seed, packed in zip(playing[done], done.result(), strict=True):
+                    yield seed, msgspec.msgpack.decode(packed, type=Report)
+        except BrokenProcessPool:
+            raise AegisError(
+                "a worker process was killed while it played seeds (out of memory?): try again, with fewer workers"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
@@ -299,9 +310,8 @@ def _hashing(hash_seed: int | None) -> Iterator[None]:
             os.environ["PYTHONHASHSEED"] = before
 
 
-def _run_packed(task: tuple[int, str | None, str | None]) -> tuple[int, bytes]:
-    seed, mutant, machine = task
-    return seed, msgspec.msgpack.encode(run(seed, mutant=mutant, machine=machine))
+def _run_packed(seeds: list[int], mutant: str | None, machine: str | None) -> list[bytes]:
+    return [msgspec.msgpack.encode(run(seed, mutant=mutant, machine=machine)) for seed in seeds]
 
 
 def combine(reports: dict[int, Report]) -> Report:
