@@ -107,7 +107,8 @@ def leader_of(nodes: list[dict[str, Any]]) -> str | None:
         return None
     term, leader = max(leaders)
     voters = next(_group(node)["voters"] for node in nodes if node["node"] == leader)
-    followers = [node for node in nodes if _group(node).get("term") == term and _group(node).get("leader") == leader]
+    agreeing = [node for node in nodes if _group(node).get("term") == term and _group(node).get("leader") == leader]
+    followers = [node for node in agreeing if node["node"] in voters]
     return leader if 2 * len(followers) > len(voters) else None
 
 
