@@ -28,6 +28,7 @@ class Reads:
         "_leased",
         "_machine",
         "_new",
+        "_questions",
         "_raft",
         "_ready",
         "waiting_max",
@@ -40,8 +41,9 @@ class Reads:
         self._here: list[Query] = []
         self._bounded: list[tuple[int, Query]] = []
         self._again: list[Query] = []
-        # By Raft's ticket. All reads of a turn have one.
+        # By Raft's ticket, all reads of a turn have one: what this leader asks a majority, this follower its leader.
         self._asked: dict[int, list[Query]] = {}
+        self._questions: dict[int, list[Query]] = {}
         # Confirmed, and waiting for an entry to be applied; by lease, also good only until then.
         self._ready: deque[tuple[LogIndex, list[Query]]] = deque()
         self._leased: deque[tuple[LogIndex, float, list[Query]]] = deque()
@@ -91,7 +93,7 @@ class Reads:
         here, self._here, self._again = self._here + self._again, [], []
         if here:
             try:
-                asked[raft.read(here=True)] = here
+                self._questions[raft.read(here=True)] = here
             except NotLeader:
                 lost += [caller for caller, _ in here]
         self._count -= len(lost)
@@ -118,9 +120,9 @@ class Reads:
 
     def on_output(self, output: Output, effects: Effects) -> None:
         """What Raft has confirmed, and what it never will."""
-        asked = self._asked
+        asked, questions = self._asked, self._questions
         for ticket, index in output.reads:
-            queries = asked.pop(ticket, None)
+            queries = asked.pop(ticket, None) or questions.pop(ticket, None)
             if queries:
                 self._ready.append((index, queries))
         for ticket, index, until_ms in output.leased:
@@ -128,7 +130,7 @@ class Reads:
             if queries:
                 self._leased.append((index, until_ms, queries))
         for ticket in output.lost_reads:
-            queries = asked.pop(ticket, [])
+            queries = questions.pop(ticket, [])
             self._count -= len(queries)
             why = "the leader was lost before it confirmed the read: ask again"
             effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller, _ in queries)
@@ -159,10 +161,10 @@ class Reads:
         self._count -= len(queries)
 
     def give_up(self) -> list[Caller]:
-        """This replica no longer leads: who waits for a majority to confirm that it does."""
-        queries = [*self._new, *self._again]
+        """This replica doesn't lead, or no longer: who waits for a majority to confirm that it does."""
+        queries = [*self._new]
         for each in self._asked.values():
             queries += each
-        self._new, self._again, self._asked = [], [], {}
+        self._new, self._asked = [], {}
         self._count -= len(queries)
         return [caller for caller, _ in queries]
