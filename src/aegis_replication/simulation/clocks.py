@@ -53,7 +53,7 @@ def elsewhere(choose: Choose, part: float) -> Choose:
 class ClockFaults:
     """Somebody who turns clocks, stops processes for a moment, and can't decide about leases."""
 
-    __slots__ = ("_cluster", "_error", "_is_over", "_operator", "_random")
+    __slots__ = ("_cluster", "_error", "_is_over", "_is_quiet", "_operator", "_random")
 
     def __init__(self, cluster: Cluster, plan: ClockPlan, random: Random) -> None:
         self._cluster = cluster
@@ -61,6 +61,7 @@ class ClockFaults:
         self._random = random
         self._operator: Operator | None = None
         self._is_over = False
+        self._is_quiet = False
 
     def _later(self, delay_ms: float, action: Callable[..., None], *arguments: Any) -> None:
         self._cluster.clock.after(delay_ms, self._if_not_over, action, arguments)
@@ -114,26 +115,42 @@ class ClockFaults:
     def forget(self) -> None:
         """A leader keeps a bare majority, whose other members restart: they have heard it and don't remember.
 
-        Those who hear no leader ask them for their votes all the time.
+        Those who hear no leader ask them for their votes all the time. Clients are quiet, so that nobody's log is late.
         """
         host = self._leading()
         others = [] if host is None else self._others(host)
-        if host is None or len(others) < 2:
+        if host is None or len(others) < 2 or self._is_quiet:
             return
         cluster, random = self._cluster, self._random
         timeout_ms = host.settings.config.election_timeout_max_ms
         random.shuffle(others)
         deaf = (len(others) + 1) // 2
-        for other in others[:deaf]:
-            cluster.cut(host.node, other.node)
-            cluster.cut(other.node, host.node)
-        until_ms = 0.0
-        for _ in range(4):
-            until_ms += timeout_ms * random.uniform(0.5, 1.5)
+        self._quiet(True)
+        until_ms = 0.5 * timeout_ms
+        self._later(until_ms, self._deafen, host, others[:deaf])
+        until_ms += timeout_ms
+        for _ in range(6):
+            until_ms += timeout_ms * random.uniform(0.3, 0.7)
+            self._later(until_ms, self._deafen, host, others[:deaf])  # others may have healed it
             for other in others[deaf:]:
                 self._later(until_ms, self._restart, host, other)
         self._later(until_ms + timeout_ms, cluster.network.heal)
+        self._later(until_ms + timeout_ms, self._quiet, False)
         cluster.faults["leader_forgotten"] += 1
+
+    def _deafen(self, leader: Host, others: list[Host]) -> None:
+        for other in others:
+            self._cluster.cut(leader.node, other.node)
+            self._cluster.cut(other.node, leader.node)
+
+    def _quiet(self, is_quiet: bool) -> None:
+        """Clients ask nothing more, or begin again."""
+        self._is_quiet = is_quiet
+        for client in self._cluster.clients.values():
+            if client.index > 0:
+                client.stopped = is_quiet
+                if not is_quiet:
+                    client.begin()
 
     def _restart(self, leader: Host, voter: Host) -> None:
         cluster = self._cluster
@@ -171,6 +188,8 @@ class ClockFaults:
     def settle(self) -> None:
         """No more wishes, and nothing of what was planned. Who is down or cut off is helped by others."""
         self._is_over = True
+        if self._is_quiet:
+            self._quiet(False)
         if self._operator is not None:
             self._operator.forget_what_may()
         for host in self._cluster.hosts.values():
