@@ -53,7 +53,7 @@ def elsewhere(choose: Choose, part: float) -> Choose:
 class ClockFaults:
     """Somebody who turns clocks, stops processes for a moment, and can't decide about leases."""
 
-    __slots__ = ("_cluster", "_error", "_is_over", "_is_quiet", "_operator", "_random")
+    __slots__ = ("_cluster", "_error", "_is_over", "_operator", "_random", "is_quiet")
 
     def __init__(self, cluster: Cluster, plan: ClockPlan, random: Random) -> None:
         self._cluster = cluster
@@ -61,7 +61,8 @@ class ClockFaults:
         self._random = random
         self._operator: Operator | None = None
         self._is_over = False
-        self._is_quiet = False
+        # Is something under way that any other trouble would spoil?
+        self.is_quiet = False
 
     def _later(self, delay_ms: float, action: Callable[..., None], *arguments: Any) -> None:
         self._cluster.clock.after(delay_ms, self._if_not_over, action, arguments)
@@ -119,7 +120,7 @@ class ClockFaults:
         """
         host = self._leading()
         others = [] if host is None else self._others(host)
-        if host is None or len(others) < 2 or self._is_quiet:
+        if host is None or len(others) < 2 or self.is_quiet:
             return
         cluster, random = self._cluster, self._random
         timeout_ms = host.settings.config.election_timeout_max_ms
@@ -145,7 +146,7 @@ class ClockFaults:
 
     def _quiet(self, is_quiet: bool) -> None:
         """Clients ask nothing more, or begin again."""
-        self._is_quiet = is_quiet
+        self.is_quiet = is_quiet
         for client in self._cluster.clients.values():
             if client.index > 0:
                 client.stopped = is_quiet
@@ -188,7 +189,7 @@ class ClockFaults:
     def settle(self) -> None:
         """No more wishes, and nothing of what was planned. Who is down or cut off is helped by others."""
         self._is_over = True
-        if self._is_quiet:
+        if self.is_quiet:
             self._quiet(False)
         if self._operator is not None:
             self._operator.forget_what_may()

@@ -63,6 +63,11 @@ class Nemesis:
             action(*arguments)
 
     def _strike(self) -> None:
+        if not self.clocks.is_quiet:  # it waits for something that anything else would spoil
+            self._strike_now()
+        self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
+
+    def _strike_now(self) -> None:
         kind = self.random.choices(self._kinds, self._weights)[0]
         self.cluster.trace.note("nemesis", kind)
         if kind in churning.STRIKES:
@@ -71,7 +76,6 @@ class Nemesis:
             clocks.STRIKES[kind](self.clocks)
         else:
             _STRIKES[kind](self)
-        self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
 
     def _count(self, kind: str) -> None:
         self.cluster.faults[kind] += 1
