@@ -1,6 +1,6 @@
 """What is done with time in a run? Clocks that drift, processes that stand still, leases switched on and off."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 from typing import Any
 
@@ -8,6 +8,7 @@ import msgspec
 
 from aegis_replication.admin import AdminRequest, SetLease
 from aegis_replication.consensus.lease import CLOCK_ERROR
+from aegis_replication.simulation import churn
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.operator import Operator, Task
@@ -25,15 +26,19 @@ class ClockPlan(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...] = ()  # of the strikes here
 
 
-def draw_clock_plan(random: Random) -> ClockPlan:
-    """Half of the runs know nothing of leases; of the others, most have one from the start."""
-    if random.random() < 0.5:
+def draw_clock_plan(random: Random, others: Collection[str] = ()) -> ClockPlan:
+    """Half of the runs know nothing of leases; of the others, most have one from the start.
+
+    `others` are the run's other faults: where members come and go, clocks must not crowd that out.
+    """
+    has_churn = bool(set(others) & churn.STRIKES.keys())
+    if random.random() < (0.75 if has_churn else 0.4):
         return ClockPlan()
     return ClockPlan(
         lease=random.random() < 0.75,
         clock_error=random.choice((0.0, 0.01, CLOCK_ERROR, CLOCK_ERROR)),
         reads_elsewhere=random.choice((0.0, 0.4, 0.8)),
-        kinds=3 * tuple(kind for kind in STRIKES if random.random() < 0.75),  # among many others
+        kinds=(1 if has_churn else 4) * tuple(kind for kind in STRIKES if random.random() < 0.75),
     )
 
 
@@ -93,14 +98,14 @@ class ClockFaults:
             return
         cluster, random = self._cluster, self._random
         config = host.settings.config
-        if random.random() < 0.5:
+        if random.random() < 0.75:
             host.own_clock.set_rate(1.0 - self._error)
             for other in self._others(host):
                 other.own_clock.set_rate(1.0 + self._error)
-        if random.random() < 0.5:
+        if random.random() < 0.3:
             host.stall_ms = config.election_timeout_max_ms * random.uniform(0.5, 3.0)
         cut_ms = 0.0
-        if random.random() < 0.3:
+        if random.random() < 0.5:
             cluster.isolate(host.node)
         else:
             cut_ms = 2.0 * config.heartbeat_interval_ms

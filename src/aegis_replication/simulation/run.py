@@ -121,7 +121,7 @@ class Play:
         self.seed = seed
         plan = _rarely_sized(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/size"))
         self.plan: Plan = churn.with_churn(plan, Random(f"{seed}/members"))
-        self.clocks: ClockPlan = draw_clock_plan(Random(f"{seed}/clocks"))
+        self.clocks: ClockPlan = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
         plan = self.plan
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
