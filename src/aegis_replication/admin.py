@@ -1,4 +1,4 @@
-"""What do operators ask of a group, and what are they told? Changes of members, hand-overs, the list of members."""
+"""What do operators ask of a group, and what are they told? Changes of members, hand-overs, leases, the members."""
 
 from typing import Any, Final, TypeAlias
 
@@ -35,7 +35,13 @@ class Jointly(msgspec.Struct, frozen=True, array_like=True, tag="jointly"):
     change: AddLearner | Promote | Demote | Remove | Replace | SetAddress
 
 
-AdminRequest: TypeAlias = Change | Members | Transfer | Jointly
+class SetLease(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="lease"):
+    """Let the group's leader answer reads by lease, or not any more."""
+
+    is_on: bool
+
+
+AdminRequest: TypeAlias = Change | Members | Transfer | Jointly | SetLease
 
 
 class MemberRow(msgspec.Struct, frozen=True):
@@ -65,6 +71,7 @@ class MemberList(msgspec.Struct, frozen=True):
     is_joint: bool  # a change has committed its first half and not yet its second
     pending: str  # why no change may begin now; "" when one may
     members: tuple[MemberRow, ...]
+    lease_ms: int = 0  # for how long voters that heard the leader elect nobody else; 0: leases are off
 
     def find(self, node: NodeId) -> MemberRow | None:
         """The row of `node`."""

@@ -15,6 +15,8 @@ from aegis_replication.consensus.messages import (
     AppendReply,
     InstallSnapshot,
     Message,
+    ReadIndex,
+    ReadIndexReply,
     RequestVote,
     SnapshotReply,
     TimeoutNow,
@@ -33,10 +35,11 @@ HELLO_BYTES_MAX: Final = 4096
 
 # Kinds of packets. 0..15 peers, 16..31 clients' requests, 32..47 replies, 255 the handshake.
 REQUEST_VOTE, VOTE_REPLY, APPEND, APPEND_REPLY, INSTALL_SNAPSHOT, SNAPSHOT_REPLY, TIMEOUT_NOW = range(1, 8)
+READ_INDEX, READ_INDEX_REPLY = range(8, 10)
 ALIVE: Final = 14  # empty; between peers' transports, the accepting side answers each with one
 PIECE: Final = 15  # part of a large packet: u8 last | bytes
 PIECE_BYTES: Final = 256 * 1024  # a peer's packet above this goes in pieces, so that urgent ones fit between them
-COMMAND, QUERY, STATUS, PING, ADMIN = range(16, 21)
+COMMAND, QUERY, STATUS, PING, ADMIN, READ = range(16, 22)
 REPLY: Final = 32
 HELLO: Final = 255
 
@@ -151,6 +154,8 @@ _ENCODERS: dict[type, Callable[[GroupId, Any], bytes]] = {
     InstallSnapshot: _encode_install,
     SnapshotReply: _small(SNAPSHOT_REPLY),
     TimeoutNow: _small(TIMEOUT_NOW),
+    ReadIndex: _small(READ_INDEX),
+    ReadIndexReply: _small(READ_INDEX_REPLY),
 }
 
 
@@ -217,6 +222,8 @@ _DECODERS: dict[int, Callable[[bytes], tuple[GroupId, Message]]] = {
     INSTALL_SNAPSHOT: _decode_install,
     SNAPSHOT_REPLY: _decode_small(msgspec.msgpack.Decoder(SnapshotReply)),
     TIMEOUT_NOW: _decode_small(msgspec.msgpack.Decoder(TimeoutNow)),
+    READ_INDEX: _decode_small(msgspec.msgpack.Decoder(ReadIndex)),
+    READ_INDEX_REPLY: _decode_small(msgspec.msgpack.Decoder(ReadIndexReply)),
 }
 
 
@@ -240,6 +247,7 @@ def decode_message(kind: int, body: bytes) -> tuple[GroupId, Message]:
 
 REQUEST_HEAD: Final = Layout("<BIQ")  # kind, group, request id: after the length
 REQUEST_FRAME: Final = Layout("<IBIQ")  # the same with the length in front
+_STALENESS = Layout("<I")
 REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
 
 # A reply's status. OK carries the result; every other one is an error with what the client needs to go on.
@@ -270,6 +278,18 @@ class Request(NamedTuple):
 def encode_request(kind: int, group: GroupId, request: int, body: bytes) -> bytes:
     """One whole packet for a node's client port."""
     return b"".join((LENGTH.pack(REQUEST_HEAD.size + len(body)), REQUEST_HEAD.pack(kind, group, request), body))
+
+
+def encode_read(max_staleness_ms: int, query: bytes) -> bytes:
+    """The body of a READ: a query for any replica, and how old its answer may be (0: linearizable)."""
+    return _STALENESS.pack(max_staleness_ms) + query
+
+
+def decode_read(body: bytes) -> tuple[int, bytes]:
+    """The bound in ms and the query of a READ. Raises ProtocolError for a body without a bound."""
+    if len(body) < _STALENESS.size:
+        raise ProtocolError(f"a read of {len(body)} bytes says not how old its answer may be")
+    return _STALENESS.unpack_from(body)[0], body[_STALENESS.size :]
 
 
 def encode_reply(request: int, status: int, body: bytes) -> bytes:

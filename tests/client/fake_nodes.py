@@ -64,6 +64,8 @@ class FakeCluster:
     def apply(self, request: Request) -> Answer:
         if request.kind == wire.QUERY:
             return _answer(self.machine.query(request.body))
+        if request.kind == wire.READ:
+            return _answer(self.machine.query(wire.decode_read(request.body)[1]))
         self.machine.check(request.body)
         self.index += 1
         payload = self.machine.join([request.body])
@@ -85,6 +87,7 @@ class FakeNode:
         self.is_deaf = False  # takes everything, answers nothing
         self.hides_leader = False
         self.names: str | None = None  # whom it takes for the leader when there is none
+        self.read_refusal: Answer = None  # what it says to reads that any node may answer; None: it answers them
         self.claims: int | None = None  # the term that it says it leads, whoever does
 
     def drop(self, reason: str = "connection reset") -> None:
@@ -106,7 +109,10 @@ class FakeNode:
         cluster.requests.append((self.name, request))
         if self.is_deaf:
             return
-        if cluster.leader != self.name:
+        if request.kind == wire.READ and self.read_refusal is not None:
+            connection.answer(request, self.read_refusal)
+            return
+        if cluster.leader != self.name and request.kind != wire.READ:
             known = None if self.hides_leader else cluster.leader or self.names
             connection.answer(request, (wire.NOT_LEADER, (known, known)))
             return

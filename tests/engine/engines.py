@@ -121,6 +121,8 @@ class Engines:
             busy = False
             for name in self.names:
                 effects = self.engines[name].take_effects()
+                if effects.leased:
+                    self.engines[name].settle_leased(effects, self.now_ms)
                 if effects:
                     busy = True
                     self._carry_out(name, effects)

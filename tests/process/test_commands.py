@@ -53,6 +53,35 @@ def aegis(cluster: LocalProcesses) -> Run:
 # --- keys and values ------------------------------------------------------------------------------------------------
 
 
+def test_a_value_is_read_at_any_node_and_of_any_age(aegis):
+    aegis("kv", "put", "anywhere", "here")
+
+    current = aegis("kv", "get", "anywhere", "--replica", "any")
+    young = aegis("kv", "get", "anywhere", "--max-staleness", "5")
+    nonsense = aegis("kv", "get", "anywhere", "--max-staleness", "0")
+
+    assert (current.returncode, current.stdout) == (0, b"here\n")
+    assert (young.returncode, young.stdout) in ((0, b"here\n"), (endings.NOT_FOUND, b""))  # as of 5 s before
+    assert nonsense.returncode == endings.USAGE
+    assert b"give seconds, 0.001 to 86,400" in nonsense.stderr
+
+
+def test_leases_are_switched_on_and_off_and_shown(aegis):
+    before = aegis("cluster", "lease")
+    on = json.loads(aegis("cluster", "lease", "on", "-o", "json").stdout)
+    again = aegis("cluster", "lease", "on")
+    read = aegis("kv", "put", "leased", "1"), aegis("kv", "get", "leased")
+    shown = json.loads(aegis("status", "-o", "json").stdout)
+    off = json.loads(aegis("cluster", "lease", "off", "-o", "json").stdout)
+
+    assert (before.returncode, before.stderr) == (0, b"aegis: leases are off\n")
+    assert on == {"lease": "on", "lease_ms": 150}
+    assert (again.returncode, again.stderr) == (0, b"aegis: leases are on: 150 ms\n")
+    assert read[1].stdout == b"1\n"
+    assert {node["lease_ms"] for node in shown["nodes"]} == {150}
+    assert off == {"lease": "off", "lease_ms": 0}
+
+
 def test_a_value_goes_in_and_comes_out(aegis):
     put, got = aegis("kv", "put", "hello", "world"), aegis("kv", "get", "hello")
 

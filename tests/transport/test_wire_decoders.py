@@ -15,6 +15,8 @@ from aegis_replication.consensus.messages import (
     AppendReply,
     InstallSnapshot,
     Message,
+    ReadIndex,
+    ReadIndexReply,
     RequestVote,
     SnapshotReply,
     TimeoutNow,
@@ -51,6 +53,8 @@ MESSAGES: list[Message] = [
     InstallSnapshot(3, META, 0, 10, b"0123456789"),
     SnapshotReply(3, EntryId(3, 6), 10),
     TimeoutNow(3),
+    ReadIndex(3, 2**61),
+    ReadIndexReply(3, 2**61, 8),
 ]
 PACKETS = [encode_message(5, message) for message in MESSAGES]
 HELLO_PACKET = encode_hello(Hello("peer", 1, 1, cluster="c", node="n1", incarnation=7))

@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 
+from aegis_replication import wire
+from aegis_replication.admin import SetLease, encode_admin
 from aegis_replication.bench.load import LoadPlan, LoadResult
 from aegis_replication.errors import AegisError, ConfigError
-from aegis_replication.processes import LocalProcesses, ask_status
+from aegis_replication.processes import Connection, LocalProcesses, ask_status
 
 _MEMORY_FILESYSTEMS = {"tmpfs", "ramfs"}
 _GENERATOR_BOUND = 0.8
@@ -30,6 +32,7 @@ class KvBench(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 10.0
     warmup_seconds: float = 1.0
     reads: bool = False
+    lease: bool = False  # let the leader answer reads by lease
     api: bool = False  # load through the client library instead of the bare protocol
     loop: str = "auto"
     directory: Path | None = None
@@ -49,9 +52,25 @@ def run_kv(bench: KvBench, say: Callable[[str], None] = lambda _: None) -> dict[
         cluster.start()
         leader = cluster.wait_leader()
         cluster.wait_caught_up()
+        if bench.lease:
+            _switch_lease_on(cluster.nodes[leader].client_address)
         figures = _measure(bench, cluster.nodes[leader].client_address, cluster, say)
         cluster.stop()
         return figures
+
+
+def _switch_lease_on(address: str) -> None:
+    body = encode_admin(SetLease(True))
+    with Connection(address) as connection:
+        status, answer = connection.ask(wire.ADMIN, body)
+        deadline = time.monotonic() + 10.0
+        # What the members say of themselves may be on its way into the log still.
+        while status == wire.CHANGE_REFUSED and time.monotonic() < deadline:
+            time.sleep(0.1)
+            status, answer = connection.ask(wire.ADMIN, body)
+        if status != wire.OK:
+            raise AegisError(f"leases can't be switched on: status {status}: {answer}")
+    time.sleep(0.5)  # a few heartbeats
 
 
 def _validate(bench: KvBench) -> None:
@@ -63,6 +82,8 @@ def _validate(bench: KvBench) -> None:
         raise ConfigError(f"value_bytes = {bench.value_bytes}: must be 8 or more (the value names its write); try 256")
     if bench.pipeline > 1000:
         raise ConfigError(f"pipeline = {bench.pipeline}: a session's window is 1,024 commands; try 16")
+    if bench.lease and not bench.local:
+        raise ConfigError("lease with endpoints: switch it on there first, with `aegis cluster lease on`")
     if not bench.local and not bench.endpoints:
         raise ConfigError("neither local nodes nor endpoints: try --local 3")
 

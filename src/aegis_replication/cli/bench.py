@@ -42,6 +42,7 @@ _COLUMNS = (
         "aegis bench kv --local 3 --clients 64 --value-bytes 256 --seconds 10",
         "aegis bench kv --local 3 --clients 64 --pipeline 16 -o json",
         "aegis bench kv --local 3 --reads",
+        "aegis bench kv --local 3 --reads --lease",
         "aegis bench kv --local 3 --api",
         "aegis bench kv --endpoints 10.0.0.1:7480,10.0.0.2:7480,10.0.0.3:7480",
     )
@@ -57,6 +58,7 @@ def kv(
     seconds: float = 10.0,
     warmup_seconds: float = 1.0,
     reads: Annotated[bool, Parameter(negative=())] = False,
+    lease: Annotated[bool, Parameter(negative=())] = False,
     api: Annotated[bool, Parameter(negative=())] = False,
     loop: Literal["auto", "uvloop", "asyncio"] = "auto",
     data: Path | None = None,
@@ -89,6 +91,8 @@ def kv(
         Not measured.
     reads
         Linearizable reads instead of durable writes.
+    lease
+        Switch leases on first, on the nodes started for it.
     api
         Through the client library (one client, --clients tasks) instead of the bare protocol.
     loop
@@ -108,6 +112,7 @@ def kv(
         seconds=seconds,
         warmup_seconds=warmup_seconds,
         reads=reads,
+        lease=lease,
         api=api,
         loop=loop,
         directory=data,

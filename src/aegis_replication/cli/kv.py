@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import App, Parameter
 
@@ -54,16 +54,35 @@ def put(
     _print_done({"key": key, "version": version}, format)
 
 
-@app.command(help_epilogue=examples("aegis kv get hello", "aegis kv get hello -o json"))
-def get(key: Text, /, *, target: Target = TARGET, format: Format = FORMAT) -> int:
+@app.command(
+    help_epilogue=examples(
+        "aegis kv get hello",
+        "aegis kv get hello -o json",
+        "aegis kv get hello --replica any",
+        "aegis kv get hello --max-staleness 5",
+    )
+)
+def get(
+    key: Text,
+    /,
+    *,
+    replica: Literal["leader", "any"] = "leader",
+    max_staleness: float | None = None,
+    target: Target = TARGET,
+    format: Format = FORMAT,
+) -> int:
     """Print the value of KEY as every acknowledged write left it; exit code 4 when the key isn't there.
 
     Parameters
     ----------
     key
         The key.
+    replica
+        Who answers: the leader, or any node once it has asked the leader how far it must know the log.
+    max_staleness
+        Any node may answer from what it knows, if it lacks nothing acknowledged more than so many seconds ago.
     """
-    item = _with_client(target, lambda db: db.get(os.fsencode(key)))
+    item = _with_client(target, lambda db: db.get(os.fsencode(key), replica=replica, max_staleness=max_staleness))
     if item is None:
         return _not_there(key)
     if format.output == "table":

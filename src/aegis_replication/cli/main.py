@@ -33,7 +33,7 @@ _DEBUG = "--debug"
 _COMMANDS = {
     "demo": ("demo:app", "A cluster on this machine, to play with or as a proof (--check)."),
     "node": ("node:app", "Run a node; see and change who the members are."),
-    "cluster": ("cluster:app", "Let another node lead."),
+    "cluster": ("cluster:app", "Let another node lead; reads by lease."),
     "kv": ("kv:app", "Read and write keys."),
     "import": ("transfer:import_app", "Load keys and values from a .jsonl or .csv file."),
     "export": ("transfer:export_app", "Write keys and values to a .jsonl file."),

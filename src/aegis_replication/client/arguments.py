@@ -2,11 +2,14 @@
 
 from typing import Final, TypeAlias
 
-from aegis_replication.errors import InvalidArgument
+from aegis_replication.errors import InvalidArgument, LevelNotSupported
 from aegis_replication.state_machine.commands import prefix_end, text_key
 
 TIMEOUT_SECONDS: Final = 10.0
 LINEARIZABLE: Final = "linearizable"
+LEADER: Final = "leader"
+ANY: Final = "any"
+STALENESS_SECONDS_MAX: Final = 86_400.0
 
 Text: TypeAlias = bytes | str
 """A key or value: bytes, or text that is stored as UTF-8."""
@@ -43,3 +46,18 @@ def seconds_of(timeout: float) -> float:
     if type(timeout) not in (int, float) or not timeout > 0:
         raise InvalidArgument(f"timeout = {timeout!r}: give seconds, more than 0, such as {TIMEOUT_SECONDS:g}")
     return float(timeout)
+
+
+def staleness_of(consistency: str, replica: str, max_staleness: float | None) -> int | None:
+    """How old an answer may be, in ms; 0: as any linearizable read, by any replica; None: the same, by the leader."""
+    if consistency != LINEARIZABLE:
+        raise LevelNotSupported(f"consistency={consistency!r} is not there yet: what works is {LINEARIZABLE!r}")
+    if replica not in (LEADER, ANY):
+        raise InvalidArgument(f"replica={replica!r}: give {LEADER!r} or {ANY!r}")
+    if max_staleness is None:
+        return 0 if replica == ANY else None
+    if type(max_staleness) not in (int, float) or not 0.001 <= max_staleness <= STALENESS_SECONDS_MAX:
+        raise InvalidArgument(
+            f"max_staleness = {max_staleness!r}: give seconds, 0.001 to {STALENESS_SECONDS_MAX:,.0f}, such as 1.0"
+        )
+    return int(max_staleness * 1000.0)

@@ -10,23 +10,27 @@ import msgspec
 
 from aegis_replication import wire
 from aegis_replication.client.arguments import (
+    LEADER,
     LINEARIZABLE,
     TIMEOUT_SECONDS,
     Text,
     key_range,
     seconds_of,
+    staleness_of,
     value_bytes,
     whole,
 )
 from aegis_replication.client.batch import WriteBatch
+from aegis_replication.client.calls import describe
 from aegis_replication.client.endpoints import parse_endpoints
 from aegis_replication.client.links import Dialer
 from aegis_replication.client.machines import MachineProxy, marked
 from aegis_replication.client.members import MembersClient
+from aegis_replication.client.replicas import Replicas
 from aegis_replication.client.router import ASK_SECONDS, Router
 from aegis_replication.client.writer import Writer
-from aegis_replication.errors import AegisError, InvalidArgument, LevelNotSupported
-from aegis_replication.ids import NodeId
+from aegis_replication.errors import AegisError, InvalidArgument
+from aegis_replication.ids import DATA_GROUP, NodeId
 from aegis_replication.state_machine.commands import (
     KEYS_PER_REPLY_MAX,
     Batch,
@@ -117,6 +121,7 @@ class Client(MembersClient):
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(Router(dialer, endpoints, random=random), timeout=timeout)
+        self._replicas = Replicas(dialer, self._router.endpoints, DATA_GROUP, random or Random())
         self._writer = Writer(self._router)
         self._on_close = on_close
 
@@ -127,24 +132,44 @@ class Client(MembersClient):
         version: int = await self._write(Put(text_key(key), value_bytes(value)), timeout)
         return version
 
-    async def get(self, key: Text, *, consistency: str = LINEARIZABLE, timeout: float | None = None) -> KeyValue | None:
-        """What `key` holds, with its version; None when it is absent."""
+    async def get(
+        self,
+        key: Text,
+        *,
+        consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
+        timeout: float | None = None,
+    ) -> KeyValue | None:
+        """What `key` holds, with its version; None when it is absent.
+
+        All reads take these: replica="any" asks any node, which asks the leader up to where it must know the log: as
+        current, and the leader computes nothing. With `max_staleness` in seconds any node may answer at once from what
+        it knows, if that certainly holds every write acknowledged longer ago; else it asks the leader all the same.
+        """
         name = text_key(key)
-        item: Item | None = await self._read(Get(name), consistency, timeout)
+        item: Item | None = await self._read(Get(name), staleness_of(consistency, replica, max_staleness), timeout)
         return None if item is None else KeyValue(name, item.value, item.version)
 
     async def get_many(
-        self, keys: Iterable[Text], *, consistency: str = LINEARIZABLE, timeout: float | None = None
+        self,
+        keys: Iterable[Text],
+        *,
+        consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
+        timeout: float | None = None,
     ) -> Found:
         """What each of `keys` holds, in their order; None for those that are absent.
 
         Each answer is current; they are of one moment if they fit one reply (about 1 MiB, 10,000 keys).
         """
         names = [text_key(key) for key in keys]
+        where = staleness_of(consistency, replica, max_staleness)
         found: Found = []
         while len(found) < len(names):
             part = tuple(names[len(found) : len(found) + KEYS_PER_REPLY_MAX])
-            items: tuple[Item | None, ...] = await self._read(GetMany(part), consistency, timeout)
+            items: tuple[Item | None, ...] = await self._read(GetMany(part), where, timeout)
             found += [
                 None if item is None else KeyValue(name, item.value, item.version)
                 for name, item in zip(part, items, strict=False)
@@ -205,6 +230,8 @@ class Client(MembersClient):
         limit: int = 1_000,
         cursor: bytes | None = None,
         consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
         timeout: float | None = None,
     ) -> Page:
         """Keys and values in the order of their bytes: those with `prefix`, or of [start, end), or all.
@@ -215,7 +242,8 @@ class Client(MembersClient):
         first, after = key_range(prefix, start, end)
         if not 1 <= whole("limit", limit) <= KEYS_PER_REPLY_MAX:
             raise InvalidArgument(f"limit = {limit}: give 1 to {KEYS_PER_REPLY_MAX:,} keys a page")
-        page: Page = await self._read(Range(first if cursor is None else cursor, after, limit), consistency, timeout)
+        where = staleness_of(consistency, replica, max_staleness)
+        page: Page = await self._read(Range(first if cursor is None else cursor, after, limit), where, timeout)
         return page
 
     async def scan(
@@ -226,6 +254,8 @@ class Client(MembersClient):
         end: Text | None = None,
         limit: int = 1_000,
         consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[KeyValue]:
         """Every key and value of the range in order, fetched in pages of `limit`; `timeout` is for each page.
@@ -241,6 +271,8 @@ class Client(MembersClient):
                 limit=limit,
                 cursor=cursor,
                 consistency=consistency,
+                replica=replica,
+                max_staleness=max_staleness,
                 timeout=timeout,
             )
             for item in page.items:
@@ -256,10 +288,13 @@ class Client(MembersClient):
         start: Text | None = None,
         end: Text | None = None,
         consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
         timeout: float | None = None,
     ) -> int:
         """How many keys the range has; of all if none is given."""
-        total: int = await self._read(Count(*key_range(prefix, start, end)), consistency, timeout)
+        where = staleness_of(consistency, replica, max_staleness)
+        total: int = await self._read(Count(*key_range(prefix, start, end)), where, timeout)
         return total
 
     async def delete_range(
@@ -315,12 +350,15 @@ class Client(MembersClient):
         method: Callable[..., Any],
         *args: Any,
         consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Any:
         """Ask a @query of the replicated machine, such as `Inventory.available`; what it returned."""
         found = marked(method, kind=QUERY_KIND)
-        return found.result.decode(await self._ask(call(method, *args, **kwargs), consistency, timeout))
+        where = staleness_of(consistency, replica, max_staleness)
+        return found.result.decode(await self._ask(call(method, *args, **kwargs), where, timeout))
 
     # --- the cluster ---
 
@@ -341,6 +379,7 @@ class Client(MembersClient):
 
     async def close(self) -> None:
         """Close the connections. Calls that wait end: OutcomeUnknown for writes on their way, else Unavailable."""
+        await self._replicas.close()
         await self._router.close()
         if self._on_close is not None:
             on_close, self._on_close = self._on_close, None
@@ -360,13 +399,13 @@ class Client(MembersClient):
         seconds = self.timeout if timeout is None else seconds_of(timeout)
         return decode_result(type(command), await self._writer.write(command, seconds))
 
-    async def _read(self, query: Query, consistency: str, timeout: float | None) -> Any:
-        return decode_result(type(query), await self._ask(query, consistency, timeout))
+    async def _read(self, query: Query, staleness_ms: int | None, timeout: float | None) -> Any:
+        return decode_result(type(query), await self._ask(query, staleness_ms, timeout))
 
-    async def _ask(self, query: Any, consistency: str, timeout: float | None) -> bytes:
-        if consistency != LINEARIZABLE:
-            raise LevelNotSupported(f"consistency={consistency!r} is not there yet: what works is {LINEARIZABLE!r}")
+    async def _ask(self, query: Any, staleness_ms: int | None, timeout: float | None) -> bytes:
         seconds = self.timeout if timeout is None else seconds_of(timeout)
+        if staleness_ms is not None:
+            return await self._replicas.read(describe(query), encode_query(query), staleness_ms, seconds)
         asked = self._router.begin(wire.QUERY, query, encode_query(query), seconds)
         self._router.send(asked)
         return await asked.future

@@ -5,7 +5,16 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from aegis_replication import wire
-from aegis_replication.admin import AdminRequest, Jointly, MemberList, Members, Transfer, decode_members, encode_admin
+from aegis_replication.admin import (
+    AdminRequest,
+    Jointly,
+    MemberList,
+    Members,
+    SetLease,
+    Transfer,
+    decode_members,
+    encode_admin,
+)
 from aegis_replication.client.arguments import TIMEOUT_SECONDS, seconds_of
 from aegis_replication.client.router import Router
 from aegis_replication.consensus.changes import (
@@ -17,7 +26,7 @@ from aegis_replication.consensus.changes import (
     Replace,
     SetAddress,
 )
-from aegis_replication.errors import ChangePending, DeadlineExceeded, UnknownMember
+from aegis_replication.errors import ChangePending, DeadlineExceeded, InvalidArgument, UnknownMember
 from aegis_replication.ids import NodeId, node_id
 from aegis_replication.transport.tcp import parse_address
 
@@ -113,6 +122,15 @@ class MembersClient:
         deadline = self._until(timeout)
         await self._administer(Transfer(target), deadline)
         return decode_members(await self._administer(Members(), deadline)).leader
+
+    async def set_lease(self, on: bool, *, timeout: float | None = None) -> MemberList:
+        """Let the leader answer reads by lease, without asking anybody, or not any more; `lease_ms` says how it is.
+
+        While leases are on, reads are current only if no node's clock runs more than a tenth too fast or too slow.
+        """
+        if type(on) is not bool:
+            raise InvalidArgument(f"on = {on!r}: give True or False")
+        return decode_members(await self._administer(SetLease(on), self._until(timeout)))
 
     # --- how it is done ---
 

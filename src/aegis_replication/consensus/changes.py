@@ -131,7 +131,7 @@ def is_address(text: str) -> bool:
 class _Draft:
     """A configuration under change."""
 
-    __slots__ = ("addresses", "founders", "incarnations", "learners", "old", "promotions", "voters")
+    __slots__ = ("addresses", "founders", "incarnations", "learners", "lease_ms", "old", "promotions", "voters")
 
     def __init__(self, configuration: Configuration) -> None:
         self.old = configuration.voters
@@ -140,6 +140,7 @@ class _Draft:
         self.incarnations = dict(configuration.incarnations)
         self.promotions = dict(configuration.promotions)
         self.founders = configuration.founders
+        self.lease_ms = configuration.lease_ms
 
     @property
     def members(self) -> set[NodeId]:
@@ -164,6 +165,7 @@ class _Draft:
             incarnations={node: each for node, each in self.incarnations.items() if node in members},
             promotions={node: old for node, old in self.promotions.items() if node in self.learners},
             founders=self.founders or (self.old if difference else ()),
+            lease_ms=self.lease_ms,
         )
 
     def set_address(self, node: NodeId, address: str) -> None:

@@ -20,6 +20,7 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     incarnations: dict[NodeId, int] = {}  # which data directory a member has, once it was seen
     promotions: dict[NodeId, NodeId] = {}  # learners that become voters once level: in whose place, or "" for nobody's
     founders: tuple[NodeId, ...] = ()  # the voters of the first start, once they are no longer the same
+    lease_ms: int = 0  # for how long a voter that heard a leader helps nobody else into office; 0: leases are off
 
     @property
     def members(self) -> frozenset[NodeId]:
@@ -48,6 +49,7 @@ def make_configuration(
     incarnations: Mapping[NodeId, int] | None = None,
     promotions: Mapping[NodeId, NodeId] | None = None,
     founders: Iterable[NodeId] = (),
+    lease_ms: int = 0,
 ) -> Configuration:
     """A configuration in its one canonical order: every node that is given the same members makes the same bytes."""
     return Configuration(
@@ -58,6 +60,7 @@ def make_configuration(
         dict(sorted((incarnations or {}).items())),
         dict(sorted((promotions or {}).items())),
         tuple(sorted(set(founders))),
+        lease_ms,
     )
 
 

@@ -17,6 +17,8 @@ from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
     InstallSnapshot,
+    ReadIndex,
+    ReadIndexReply,
     RequestVote,
     SnapshotReply,
     TimeoutNow,
@@ -31,7 +33,7 @@ CONFIGURATION = int(Kind.CONFIGURATION)
 class Follower(Role):
     """Answers candidates and leaders; starts asking for votes when no leader is heard (§5.2)."""
 
-    __slots__ = ("_has_complained", "acknowledged", "heard_ms", "is_owed", "round", "verified")
+    __slots__ = ("_has_complained", "acknowledged", "asked", "heard_ms", "is_owed", "round", "verified")
 
     name: ClassVar[str] = FOLLOWER
 
@@ -47,6 +49,9 @@ class Follower(Role):
         self.acknowledged: LogIndex = 0
         # Is there more to acknowledge once it is durable?
         self.is_owed = False
+        # Questions that this term's leader hasn't answered: by number, the read's ticket, when it was asked first, and
+        # when last.
+        self.asked: dict[int, tuple[int, float, float]] = {}
         # Was it said that this leader contradicts what is committed? Once is enough.
         self._has_complained = False
 
@@ -102,8 +107,10 @@ class Follower(Role):
                 return False
             member.leader = leader
             member.changed(f"heard from leader {leader}")
-        self.heard_ms = member.now_ms
+        self.heard_ms = member.heard_ms = member.now_ms
         self.deadline_ms = member.draw_election_deadline()
+        if self.asked:
+            self._ask_again()
         return True
 
     def _acknowledge(self, leader: NodeId) -> None:
@@ -174,6 +181,46 @@ class Follower(Role):
         if member.leader is not None:
             member.promise(member.leader, SnapshotReply(member.term, snapshot, installed=member.log.committed))
 
+    # --- reads ---
+
+    def read(self, ticket: int) -> None:
+        """Ask the leader which entry a read has to wait for (thesis §6.4)."""
+        member = self.member
+        assert member.leader is not None, "a follower without a leader takes a read"
+        number = member.draw_read_number()
+        self.asked[number] = (ticket, member.now_ms, member.now_ms)
+        member.reply(member.leader, ReadIndex(member.term, number))
+
+    def _ask_again(self) -> None:
+        """Questions or answers may be lost. Under its number: any answer to it was made after the question."""
+        member = self.member
+        assert member.leader is not None, "asks nobody"
+        least_ms = member.now_ms - 2 * member.config.heartbeat_interval_ms
+        for number, (ticket, first_ms, last_ms) in self.asked.items():
+            if last_ms <= least_ms:
+                self.asked[number] = (ticket, first_ms, member.now_ms)
+                member.reply(member.leader, ReadIndex(member.term, number))
+
+    def on_read_index_reply(self, source: NodeId, message: ReadIndexReply) -> None:
+        """The leader knows that it still leads: what was asked may be answered at that entry."""
+        member = self.member
+        asked = self.asked.pop(message.number, None) if source == member.leader else None
+        if asked is None:
+            return  # an answer that came twice, or to an earlier life of this node
+        ticket, first_ms, _ = asked
+        member.freshness.prove(first_ms, message.index)
+        member.reads.append((ticket, message.index))
+
+    def leave(self) -> str:
+        """Reads that wait for this leader are lost with it; whoever asked must ask again."""
+        return self._lose_reads()
+
+    def _lose_reads(self) -> str:
+        count = len(self.asked)
+        self.member.lost_reads += [ticket for ticket, _, _ in self.asked.values()]
+        self.asked.clear()
+        return f"; {count} waiting {'read' if count == 1 else 'reads'} dropped" if count else ""
+
     # --- elections ---
 
     def on_request_vote(self, source: NodeId, message: RequestVote) -> None:
@@ -198,11 +245,15 @@ class Follower(Role):
         """No leader was heard, and no vote given, for an election timeout (§5.2)."""
         member = self.member
         why = f"no word from leader {member.leader}" if member.leader is not None else "no leader in sight"
+        if member.holds_votes:  # its own vote too
+            self.deadline_ms = member.draw_held_deadline()
+            return None
         if not member.may_lead:
             self.deadline_ms = member.draw_election_deadline()
             if member.leader is not None:
+                lost = self._lose_reads()
                 member.leader = None
-                member.changed(why)
+                member.changed(why + lost)
                 self.is_owed = False
             return None
         return to_pre_candidate(why) if member.config.pre_vote else to_candidate(why)
@@ -220,7 +271,8 @@ class Follower(Role):
             configuration = member.configuration
             others = sorted({*configuration.voters, *configuration.outgoing, member.node} - {peer})
             slot = (others.index(member.node) + member.random.random()) / len(others)
-            self.deadline_ms = min(self.deadline_ms, member.now_ms + slot * member.config.heartbeat_interval_ms)
+            earliest_ms = max(member.now_ms, member.votes_held_until_ms)
+            self.deadline_ms = min(self.deadline_ms, earliest_ms + slot * member.config.heartbeat_interval_ms)
 
     def has_fresh_leader(self) -> bool:
         """Was the leader heard within the minimum election timeout?"""
@@ -231,6 +283,7 @@ class Follower(Role):
         InstallSnapshot: on_install_snapshot,
         RequestVote: on_request_vote,
         TimeoutNow: on_timeout_now,
+        ReadIndexReply: on_read_index_reply,
     }
 
 

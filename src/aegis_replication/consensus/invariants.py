@@ -38,6 +38,7 @@ def check(raft: Raft, since: Marks | None = None) -> Marks:
     elif isinstance(role, Follower):
         assert raft.leader != raft.node, "follows itself"
         assert role.verified <= log.last_index, f"verified {role.verified} of {log.last_index}"
+        assert raft.leader is not None or not role.asked, f"asks nobody about {len(role.asked)} reads"
         assert role.acknowledged <= log.durable, f"acknowledged {role.acknowledged}, durable {log.durable}"
     marks = Marks(raft.term, raft.voted_for, log.committed, raft.applied_to, log.base.index)
     if since is not None:

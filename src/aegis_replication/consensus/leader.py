@@ -3,8 +3,11 @@
 from collections.abc import Collection
 from typing import ClassVar
 
+import msgspec
+
 from aegis_replication.consensus.changes import Change
 from aegis_replication.consensus.configuration import Configuration, decode_configuration
+from aegis_replication.consensus.contact import Contact
 from aegis_replication.consensus.handover import PAUSE, Handover, best_target, better_target, check_target
 from aegis_replication.consensus.member import LEADER, Handler, Member, Role, Transition, to_follower
 from aegis_replication.consensus.membership import Membership
@@ -12,13 +15,13 @@ from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
     InstallSnapshot,
+    ReadIndex,
     RequestVote,
     SnapshotReply,
     TimeoutNow,
 )
 from aegis_replication.consensus.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from aegis_replication.consensus.quorum import is_supported, jointly_committed
-from aegis_replication.consensus.reads import ReadQueue
 from aegis_replication.errors import ChangePending, ChangeRefused, Overloaded
 from aegis_replication.ids import LogIndex, NodeId
 from aegis_replication.log import NOTHING, Entry, EntryId, Kind
@@ -29,31 +32,19 @@ SNAPSHOT_PATIENCE = 10
 """For how many maximum election timeouts a snapshot may stand still before its last chunk is sent again."""
 
 
-class Leader(Role):
+class Leader(Contact):
     """Takes proposals, copies them to followers, and commits what a majority holds."""
 
-    # fmt: off
-    __slots__ = ("_is_heartbeat_due", "_is_step_due", "_settled_ms", "first_own", "handover", "matches", "membership",
-                 "progress", "reads", "round", "rounds")
-    # fmt: on
+    __slots__ = ("_is_heartbeat_due", "_is_step_due", "_settled_ms", "handover", "membership", "progress")
 
     name: ClassVar[str] = LEADER
 
     def __init__(self, member: Member, transition: Transition) -> None:
         super().__init__(member, transition)
         self.deadline_ms = member.now_ms + member.config.heartbeat_interval_ms
-        # Index of this term's first entry: the no-op. Nothing before it commits by counting.
-        self.first_own: LogIndex = member.log.last_index + 1
         # What is known of each other member. Invariant: its keys are the members of all configurations held but this
         # node: one that is being removed gets entries until its removal is applied.
         self.progress: dict[NodeId, Progress] = {}
-        # Highest index known durable on each, this node included: `match` of all progress, as quorum wants it.
-        self.matches: dict[NodeId, LogIndex] = {}
-        # Highest round each has answered, this node included.
-        self.rounds: dict[NodeId, int] = {}
-        # The last round sent. Only rises; unique together with the term.
-        self.round = 0
-        self.reads = ReadQueue()
         self.membership = Membership(member, self.progress, self.first_own)
         # The attempt to hand over that is under way: no proposals meanwhile.
         self.handover: Handover | None = None
@@ -70,12 +61,7 @@ class Leader(Role):
         self._meet_members(self.first_own)
         self.propose(NO_OP, b"")
 
-    def leave(self) -> str:
-        """Reads that wait are lost with the leadership; whoever asked must ask again."""
-        count = len(self.reads)
-        return f"; {count} waiting {'read' if count == 1 else 'reads'} dropped" if count else ""
-
-    # --- proposals and reads ---
+    # --- proposals ---
 
     def propose(self, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0) -> Entry:
         """Append a new entry; it leaves for the followers with the next output (§5.3).
@@ -88,15 +74,14 @@ class Leader(Role):
         if kind != CONFIGURATION:
             return member.log.append_new(member.term, kind, payload, count=count, stamp=stamp)
         configuration = decode_configuration(payload)
-        why_not = self.membership.why_not_now()
-        if why_not:
-            raise ChangePending(f"one change at a time: {why_not}; ask again in a moment")
+        self._check_change()
         return self._append(configuration)
 
     def _append(self, configuration: Configuration) -> Entry:
         member = self.member
         entry = member.log.append_new(member.term, CONFIGURATION, configuration.encode())
         member.configurations.push(entry.id, configuration)  # in force when appended (thesis §4.1)
+        self.lease.start_over(self.round + 1)
         self._meet_members(entry.index)
         return entry
 
@@ -106,6 +91,22 @@ class Leader(Role):
             raise ChangePending(f"the leader hands over to {self.handover.target}: ask again in a moment")
         wanted = self.membership.decide(change, joint=joint)
         return None if wanted is None else self._append(wanted)
+
+    def set_lease(self, lease_ms: int) -> Entry | None:
+        """Append a configuration with a lease of `lease_ms` (0: none); None when it is so already."""
+        self._check_change()
+        configuration = self.member.configuration
+        if configuration.lease_ms == lease_ms:
+            return None
+        return self._append(msgspec.structs.replace(configuration, lease_ms=lease_ms))
+
+    def _check_change(self) -> None:
+        """Raises ChangePending while no configuration may be appended."""
+        if self.handover is not None:
+            raise ChangePending(f"the leader hands over to {self.handover.target}: ask again in a moment")
+        why_not = self.membership.why_not_now()
+        if why_not:
+            raise ChangePending(f"one change at a time: {why_not}; ask again in a moment")
 
     def transfer(self, target: NodeId | None) -> None:
         """Begin to hand over (thesis §3.10); again to the same target changes nothing, to this node neither."""
@@ -127,10 +128,6 @@ class Leader(Role):
         member = self.member
         self.handover = Handover(target, member.now_ms + member.config.election_timeout_max_ms, is_last=is_last)
 
-    def read(self, ticket: int) -> None:
-        """A read waits for the next round of contact (thesis §6.4)."""
-        self.reads.add(ticket)
-
     # --- what followers answer ---
 
     def on_append_reply(self, source: NodeId, message: AppendReply) -> None:
@@ -144,7 +141,7 @@ class Leader(Role):
         if message.round > progress.round:
             progress.round = self.rounds[source] = message.round
             if self.reads.is_confirming:
-                self._confirm_reads()
+                self.confirm_reads()
         if message.refused:
             self._on_refusal(progress, message)
         elif progress.acknowledge(message.matched, member.now_ms):
@@ -212,11 +209,6 @@ class Leader(Role):
         else:
             progress.probe(meeting.index + 1, member.now_ms, is_searching=meeting != hint and meeting.index > 0)
 
-    def _confirm_reads(self) -> None:
-        configuration = self.member.configurations.current
-        answered = jointly_committed(configuration.voters, configuration.outgoing, self.rounds)
-        self.member.reads += self.reads.confirm(answered)
-
     # --- what followers are sent ---
 
     def before_output(self) -> Transition | None:
@@ -226,19 +218,15 @@ class Leader(Role):
         if self._is_step_due and (transition := self._take_step()) is not None:
             return transition
         last_index = log.last_index
-        is_round_due = bool(self.reads.waiting) and log.committed >= self.first_own
-        if is_round_due:
-            self.round += 1
-            self.rounds[member.node] = self.round
-            self.reads.start(self.round, log.committed)
         is_heartbeat_due = self._is_heartbeat_due
+        is_round_due = self.begin_round(is_heartbeat_due)
         self._is_heartbeat_due = False
         for peer, progress in self.progress.items():
             is_sent = progress.next <= last_index and self._replicate(peer, progress)
             if is_heartbeat_due or (is_round_due and not is_sent):
                 self._send_heartbeat(peer, progress)
         if is_round_due:
-            self._confirm_reads()  # a single voter needs nobody else
+            self.confirm_reads()  # a single voter needs nobody else
         if self.handover is not None:
             self._push_handover(self.handover)
         return None
@@ -264,6 +252,7 @@ class Leader(Role):
         member = self.member
         if handover.may_send(self.progress.get(handover.target), member.log.last_index):
             handover.last_index = member.log.last_index
+            self.lease.give_up()  # from now on another may lead at any time
             member.send(handover.target, TimeoutNow(member.term))
 
     def _replicate(self, peer: NodeId, progress: Progress) -> bool:
@@ -433,5 +422,6 @@ class Leader(Role):
         InstallSnapshot: on_other_leader,
         AppendReply: on_append_reply,
         SnapshotReply: on_snapshot_reply,
+        ReadIndex: Contact.on_read_index,
         RequestVote: Role.on_request_vote,
     }

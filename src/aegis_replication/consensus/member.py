@@ -13,6 +13,8 @@ import msgspec
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack
+from aegis_replication.consensus.freshness import Freshness
+from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import EntryId, HardState, LogWrite, ReplicatedLog, SnapshotMeta
@@ -72,11 +74,15 @@ class Member:
         "config",
         "configurations",
         "dropped",
+        "freshness",
         "group",
         "guests",
+        "heard_ms",
         "introductions",
         "leader",
+        "leased",
         "log",
+        "lost_reads",
         "messages",
         "node",
         "now_ms",
@@ -85,6 +91,7 @@ class Member:
         "role_name",
         "sent_chunks",
         "snapshots",
+        "started_ms",
         "term",
         "voted_for",
         "_hard_state_write",
@@ -122,6 +129,12 @@ class Member:
         # Whose appends this node takes in `term`; itself while it leads.
         self.leader: NodeId | None = None
         self.role_name = FOLLOWER
+        # When this process began: what it had promised to leaders before, it has forgotten.
+        self.started_ms = now_ms
+        # When any leader was heard last, whichever role and term this node has now.
+        self.heard_ms = NEVER
+        # How old what is applied here can be.
+        self.freshness = Freshness()
         # What each node said of itself when it connected last, this one included.
         self.introductions: dict[NodeId, Introduction] = {}
         # Nodes that aren't members here and have a later configuration, and its index: listened to until that is here.
@@ -135,6 +148,8 @@ class Member:
         self.chunks: list[tuple[NodeId, InstallSnapshot]] = []
         self.sent_chunks: list[tuple[NodeId, SnapshotReply]] = []
         self.changes: list[Change] = []
+        self.leased: list[tuple[int, LogIndex, float]] = []
+        self.lost_reads: list[int] = []
         # Number of the last write handed out.
         self._write_number = 0
         # Writes handed out and not yet durable, oldest first: (number, when).
@@ -196,11 +211,34 @@ class Member:
         """For how long the oldest unfinished write has been on its way; 0 without one."""
         return self.now_ms - self._writes[0][1] if self._writes else 0.0
 
+    @property
+    def votes_held_until_ms(self) -> float:
+        """Until when this node helps nobody into office who wasn't asked to take over: a leader may count on it.
+
+        A node that has just started doesn't know whom it heard before, so it waits as long as that may matter.
+        """
+        lease_ms = self.configurations.current.lease_ms
+        if not lease_ms:
+            return NEVER
+        return max(self.heard_ms + lease_ms, self.started_ms + max(lease_ms, self.config.election_timeout_max_ms))
+
+    @property
+    def holds_votes(self) -> bool:
+        return self.now_ms < self.votes_held_until_ms
+
     def draw_election_deadline(self) -> float:
         """When to lose patience with the leader: anew at each call, evenly from the configured range (§5.2)."""
         config = self.config
         low = config.election_timeout_min_ms
         return self.now_ms + low + (config.election_timeout_max_ms - low) * self.random.random()
+
+    def draw_held_deadline(self) -> float:
+        """When to stand for election after votes were held: soon, and not all voters at once."""
+        return self.votes_held_until_ms + self.config.heartbeat_interval_ms * self.random.random()
+
+    def draw_read_number(self) -> int:
+        """A number for a question to the leader that no other question ever had (62 random bits)."""
+        return self.random.getrandbits(62)
 
     # --- the persistent state ---
 
@@ -316,7 +354,7 @@ class Member:
         A refusal carries this node's own term, so that a candidate behind it catches up instead of asking for ever.
         """
         granted = (
-            (message.force or not is_leader_fresh)
+            (message.force or not (is_leader_fresh or self.holds_votes))
             and self.would_vote(message.last)
             and (message.term > self.term or (message.term == self.term and self.voted_for in (None, source)))
         )
@@ -328,6 +366,8 @@ class Member:
         The same candidate gets the same vote again: its first answer may have been lost.
         """
         granted = self.voted_for in (None, source) and self.would_vote(message.last)
+        if self.holds_votes and not message.force:
+            granted = False
         if granted:
             self.vote_for(source)
         self.reply(source, VoteReply(self.term, granted))

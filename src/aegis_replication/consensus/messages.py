@@ -77,6 +77,29 @@ class TimeoutNow(msgspec.Struct, frozen=True, gc=False, array_like=True):
     term: Term
 
 
+class ReadIndex(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A follower asks: up to which entry must I have applied, to answer what I was asked until now? (thesis §6.4)"""
+
+    term: Term
+    number: int  # never used twice, not even by another life of this node: a late answer must not serve a newer read
+
+
+class ReadIndexReply(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The answer to ReadIndex, once a round of contact has confirmed the leader."""
+
+    term: Term
+    number: int
+    index: LogIndex
+
+
 Message: TypeAlias = (
-    RequestVote | VoteReply | AppendEntries | AppendReply | InstallSnapshot | SnapshotReply | TimeoutNow
+    RequestVote
+    | VoteReply
+    | AppendEntries
+    | AppendReply
+    | InstallSnapshot
+    | SnapshotReply
+    | TimeoutNow
+    | ReadIndex
+    | ReadIndexReply
 )

@@ -14,6 +14,7 @@ from aegis_replication.consensus.configuration import Configuration, Configurati
 from aegis_replication.consensus.follower import Follower
 from aegis_replication.consensus.handover import Handover
 from aegis_replication.consensus.leader import Leader
+from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.member import (
     CANDIDATE,
     FOLLOWER,
@@ -145,6 +146,15 @@ class Raft:
         return self._role.deadline_ms
 
     @property
+    def lease_until_ms(self) -> float:
+        """Until when no other replica can lead, by this node's clock; in the past when this one has no lease."""
+        return self._role.lease_until_ms if isinstance(self._role, Leader) else NEVER
+
+    def fresh_until_ms(self, age_ms: float, applied: LogIndex) -> float:
+        """Until when the state at `applied` certainly holds every write acknowledged more than `age_ms` before."""
+        return self._member.freshness.until_ms(age_ms, applied)
+
+    @property
     def current_role(self) -> Role:
         """The role object: what is known in this role only. For invariants and status; changes nothing."""
         return self._role
@@ -236,15 +246,24 @@ class Raft:
         addresses.update(stack.current.addresses)
         return {node: addresses.get(node, "") for node in sorted({*stack.members, *guests} - {member.node})}
 
-    def read(self) -> int:
+    def read(self, *, by_lease: bool = True, here: bool = False) -> int:
         """A ticket for a linearizable read; `Output.reads` says when it may be served. Raises NotLeader.
 
-        A leader that stops leading drops its reads: the change of role says so.
+        With a lease it is in `Output.leased`, to be served before that ends; if it wasn't, ask with by_lease=False.
+        With here=True a follower takes it too, asking its leader which entry to wait for. A leader that stops leading
+        drops its reads: the change of role says so; a follower that loses its leader names them in `Output.lost_reads`.
         """
-        leader = self._leading()
         self._ticket += 1
-        leader.read(self._ticket)
+        role = self._role
+        if here and isinstance(role, Follower) and self._member.leader is not None:
+            role.read(self._ticket)
+        else:
+            self._leading().read(self._ticket, by_lease=by_lease)
         return self._ticket
+
+    def set_lease(self, lease_ms: int) -> Entry | None:
+        """Have a lease of `lease_ms` (0: none) from now on; None when it is so. Raises NotLeader, ChangePending."""
+        return self._leading().set_lease(lease_ms)
 
     def on_persisted(self, number: int) -> None:
         """Write `number`, and all before it, are durable."""
@@ -331,9 +350,12 @@ class Raft:
             member.chunks,
             member.sent_chunks,
             member.changes,
+            member.leased,
+            member.lost_reads,
         )
         member.messages, member.reads, member.snapshots = [], [], []
         member.chunks, member.sent_chunks, member.changes = [], [], []
+        member.leased, member.lost_reads = [], []
         return output
 
     # --- rules for all servers ---
@@ -348,8 +370,10 @@ class Raft:
         if isinstance(message, RequestVote):
             if message.pre:
                 return True  # it names a term, nobody has entered it
-            if not message.force and member.config.check_quorum and self._role.has_fresh_leader():
-                return False  # whoever doesn't hear our leader must not unseat it (§6)
+            if not message.force and (
+                member.holds_votes or (member.config.check_quorum and self._role.has_fresh_leader())
+            ):
+                return False  # whoever doesn't hear our leader must not unseat it (§6); a leader may have a lease
         elif isinstance(message, VoteReply):
             if message.pre and message.granted:
                 return True  # likewise

@@ -19,6 +19,8 @@ class Output(msgspec.Struct):
     chunks: list[tuple[NodeId, InstallSnapshot]]  # accepted chunks of a leader's snapshot: have them stored
     sent_chunks: list[tuple[NodeId, SnapshotReply]]  # followers that took a chunk and want the next, at `next_offset`
     changes: list[Change]  # of role, term or leader: one log line each
+    leased: list[tuple[int, LogIndex, float]]  # as `reads`, if served before that time by this node's clock
+    lost_reads: list[int]  # tickets that will never be confirmed: whoever waits must ask again
 
     def __bool__(self) -> bool:
         return bool(
@@ -30,4 +32,6 @@ class Output(msgspec.Struct):
             or self.chunks
             or self.sent_chunks
             or self.changes
+            or self.leased
+            or self.lost_reads
         )

@@ -1,5 +1,7 @@
 """How does a leader answer its operators? Changes of members and hand-overs, answered when they are done."""
 
+from math import ceil
+
 from aegis_replication import wire
 from aegis_replication.admin import (
     AdminRequest,
@@ -7,6 +9,7 @@ from aegis_replication.admin import (
     MemberList,
     MemberRow,
     Members,
+    SetLease,
     Transfer,
     decode_admin,
     encode_members,
@@ -62,7 +65,13 @@ class Administration:
             else:
                 self._handovers.append((raft.handover.target, caller))
             return
-        if not isinstance(request, Members):
+        if isinstance(request, SetLease):
+            lease_ms = ceil(raft.config.election_timeout_min_ms) if request.is_on else 0
+            entry = raft.set_lease(lease_ms)
+            if entry is not None:
+                self._changes.append((entry.index, caller))
+                return
+        elif not isinstance(request, Members):
             is_joint = isinstance(request, Jointly)
             entry = raft.propose_change(request.change if is_joint else request, joint=is_joint)  # type: ignore[union-attr,arg-type]
             if entry is not None:
@@ -112,6 +121,7 @@ class Administration:
             configuration_index=raft.configuration_index,
             is_joint=configuration.is_joint,
             pending=role.membership.why_not_now(),
+            lease_ms=configuration.lease_ms,
             members=tuple(self._row(node, configuration, role) for node in sorted(configuration.members)),
         )
 

@@ -51,6 +51,17 @@ class RoleChanged(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
+class LeasedReplies(msgspec.Struct, frozen=True):
+    """Reads answered by the clock, under a lease or as young enough: good only if the clock, read after they were
+    computed, isn't past `until_ms` yet.
+    """
+
+    group: GroupId
+    until_ms: float
+    queries: list[tuple[tuple[int, int], bytes]]  # as they came, for another way of confirming them
+    replies: list[tuple[int, bytes]]
+
+
 class Effects(msgspec.Struct):
     """One turn's worth. Messages may leave at once: none of them can break a promise. Writes want one flush for all."""
 
@@ -59,14 +70,21 @@ class Effects(msgspec.Struct):
     replies: list[tuple[int, bytes]]  # connection, packet
     requests: list[SaveSnapshot | ReadChunk | StoreChunk]
     changes: list[RoleChanged]
+    leased: list[LeasedReplies]  # ReplicationEngine.settle_leased first, with a clock read after these effects came
     peers: dict[NodeId, str] | None = None  # who the other nodes are from now on, and where ("": as told at start)
 
     def __bool__(self) -> bool:
         return bool(
-            self.messages or self.writes or self.replies or self.requests or self.changes or self.peers is not None
+            self.messages
+            or self.writes
+            or self.replies
+            or self.requests
+            or self.changes
+            or self.leased
+            or self.peers is not None
         )
 
 
 def no_effects() -> Effects:
     """An empty batch."""
-    return Effects([], [], [], [], [])
+    return Effects([], [], [], [], [], [])

@@ -90,6 +90,19 @@ class ReplicationEngine:
                 self._tell_peers(effects)
         return effects
 
+    def settle_leased(self, effects: Effects, now_ms: float) -> None:
+        """Let those replies of `effects` go that are still good at `now_ms`, a clock read just now.
+
+        The other reads take the way of a round. However long this process stood still while it computed them: what
+        covers the moment after covers the moment of each read.
+        """
+        for leased in effects.leased:
+            if now_ms < leased.until_ms:
+                effects.replies += leased.replies
+            elif replica := self._replica(leased.group):
+                replica.reads.again(leased.queries)
+        effects.leased = []
+
     def _tell_peers(self, effects: Effects) -> None:
         peers: dict[NodeId, str] = {}
         for replica in self.replicas.values():

@@ -31,7 +31,7 @@ class Requested(msgspec.Struct, frozen=True, gc=False):
 
     connection: int
     request: int
-    kind: int  # wire.COMMAND, wire.QUERY or wire.ADMIN
+    kind: int  # wire.COMMAND, wire.QUERY, wire.READ or wire.ADMIN
     group: GroupId
     body: bytes
 

@@ -1,7 +1,6 @@
 """One group on this node: its Raft, its machine, and the requests that wait for either."""
 
 from collections import deque
-from collections.abc import Sequence
 from random import Random
 
 import msgspec
@@ -15,6 +14,7 @@ from aegis_replication.consensus.output import Output
 from aegis_replication.engine.administration import Administration
 from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
+from aegis_replication.engine.reads import Reads
 from aegis_replication.engine.replies import Caller, answer, reply_error
 from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
@@ -44,9 +44,6 @@ class Replica:
         "_apply_queue",
         "_commands",
         "_callers",
-        "_ready_reads",
-        "_reads",
-        "_reads_waiting",
         "_commands_bytes",
         "_commit_ms",
         "_saving",
@@ -68,6 +65,7 @@ class Replica:
         "node",
         "now_ms",
         "raft",
+        "reads",
         "snapshot",
         "wall_ms",
         "was_leader",
@@ -120,10 +118,7 @@ class Replica:
         self._commit_ms = 0.0  # running mean, from proposing an entry to applying it
         self._taken_bytes = 0  # of all of the above
         self._taken_commands = 0
-        # Reads of this turn, reads behind a ticket, and confirmed reads that wait for an index to be applied.
-        self._reads: list[tuple[Caller, bytes]] = []
-        self._reads_waiting: dict[int, list[tuple[Caller, bytes]]] = {}
-        self._ready_reads: deque[tuple[LogIndex, list[tuple[Caller, bytes]]]] = deque()
+        self.reads = Reads(self.raft, self.machine, spec.limits.waiting_reads)
         # Committed entries not yet applied.
         self._apply_queue: deque[Entry] = deque()
         self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
@@ -137,7 +132,7 @@ class Replica:
     def on_request(self, event: Requested, effects: Effects) -> None:
         """A client's command or query: checked here, carried out by way of `collect`."""
         caller = (event.connection, event.request)
-        if not self.raft.is_leader:
+        if not self.raft.is_leader and event.kind != wire.READ:
             effects.replies.append(self._not_leader(caller))
             return
         try:
@@ -146,7 +141,7 @@ class Replica:
             elif event.kind == wire.ADMIN:
                 self.administration.on_request(event.body, caller, effects.replies)
             else:
-                self._take_query(event.body, caller, effects)
+                self.reads.take(event.kind, event.body, caller, effects)
         except InvalidArgument as error:
             effects.replies.append(reply_error(caller, wire.INVALID, str(error)))
 
@@ -163,14 +158,6 @@ class Replica:
         self._commands_bytes += len(body)
         self._taken_bytes += len(body)
         self._taken_commands += 1
-
-    def _take_query(self, body: bytes, caller: Caller, effects: Effects) -> None:
-        if len(self._reads) >= self.limits.waiting_reads:
-            effects.replies.append(
-                reply_error(caller, wire.OVERLOADED, f"{len(self._reads)} reads wait already: send again later")
-            )
-            return
-        self._reads.append((caller, body))
 
     def on_message(self, source: NodeId, message: Message) -> None:
         """A peer's word: Raft decides (§5.1)."""
@@ -262,12 +249,11 @@ class Replica:
 
     def collect(self, effects: Effects) -> bool:
         """Add all that is to be done now to `effects`; says whether there is more to do at once."""
-        if self.raft.is_leader:
-            if self._commands and self._may_propose():
-                self._propose()
-            if self._reads:
-                self._reads_waiting[self.raft.read()] = self._reads
-                self._reads = []
+        if self._commands and self.raft.is_leader and self._may_propose():
+            self._propose()
+        if self.reads.is_waiting:
+            lost = self.reads.ask(self.applied, self.now_ms, effects)
+            effects.replies.extend(self._not_leader(caller) for caller in lost)
         output = self.raft.take_output()
         if output.changes:
             self._on_changes(output, effects)
@@ -287,12 +273,9 @@ class Replica:
         if self.raft.configuration is not self._configuration:
             self._configuration = self.raft.configuration
             self.has_new_members = True
-        for ticket, index in output.reads:
-            queries = self._reads_waiting.pop(ticket, None)
-            if queries:
-                self._ready_reads.append((index, queries))
-        while self._ready_reads and self._ready_reads[0][0] <= self.applied:
-            self._serve(self._ready_reads.popleft()[1], effects)
+        if output.reads or output.leased or output.lost_reads:
+            self.reads.on_output(output, effects)
+        self.reads.serve(self.applied, effects)
         return bool(self._apply_queue) or (bool(self._commands) and self._may_propose())
 
     def _may_propose(self) -> bool:
@@ -383,16 +366,6 @@ class Replica:
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
         effects.requests.append(SaveSnapshot(self.group, self._saving, self.machine.freeze()))
 
-    def _serve(self, queries: Sequence[tuple[Caller, bytes]], effects: Effects) -> None:
-        query = self.machine.query
-        for caller, body in queries:
-            try:
-                result = query(body)
-            except InvalidArgument as error:
-                effects.replies.append(reply_error(caller, wire.INVALID, str(error)))
-            else:
-                answer((caller,), (result,), effects.replies)
-
     def _stream_snapshots(self, output: Output, effects: Effects) -> None:
         """Snapshots travel in chunks: to followers too far behind, and from a leader."""
         for target in output.snapshots:
@@ -426,12 +399,8 @@ class Replica:
         why = "the leader lost its office first"
         for waiting in self._waiting.values():
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
-        reads = [*self._reads]
-        for queries in self._reads_waiting.values():
-            reads.extend(queries)
-        replies.extend(self._not_leader(caller) for caller, _ in reads)
-        self._commands, self._callers, self._reads = [], [], []
-        self._waiting, self._reads_waiting = {}, {}
+        replies.extend(self._not_leader(caller) for caller in self.reads.give_up())
+        self._commands, self._callers, self._waiting = [], [], {}
         self._commands_bytes = self._taken_bytes = self._taken_commands = 0
 
     def _not_leader(self, caller: Caller) -> tuple[int, bytes]:

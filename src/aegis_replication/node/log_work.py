@@ -1,11 +1,11 @@
 """How does a node write its log without waiting longer than it must? Inline or aside, in order, marked when quiet."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 from aegis_replication.errors import DiskFailed
 from aegis_replication.log import LogWrite
+from aegis_replication.node.clock import now_seconds
 from aegis_replication.storage.base import Storage
 from aegis_replication.storage.flush import Flusher
 
@@ -33,7 +33,7 @@ class LogWork:
         self._flusher = Flusher(storage, stall_ms=stall_ms)
         self._quiet_seconds = quiet_ms / 1000.0
         self._on_flushed, self._on_failed = on_flushed, on_failed
-        self._last_write = time.monotonic()
+        self._last_write = now_seconds()
         # Nothing was written since the last mark record; of what was recovered nobody knows.
         self._is_marked = False
         self._is_maintaining = False
@@ -44,12 +44,12 @@ class LogWork:
 
     def write(self, writes: Sequence[LogWrite]) -> bool:
         """Write; True when it is on disk already, False when a flush aside will say so later. Raises DiskFailed."""
-        self._last_write = time.monotonic()
+        self._last_write = now_seconds()
         self._is_marked = False
         self._maintain_soon()
         if self._flusher.inline and not self._flushing:
             self._storage.write(writes, durable=True)
-            self._flusher.measured((time.monotonic() - self._last_write) * 1000.0)
+            self._flusher.measured((now_seconds() - self._last_write) * 1000.0)
             return True
         self._storage.write(writes, durable=False)
         self._unflushed.extend(writes)
@@ -76,7 +76,7 @@ class LogWork:
 
     @property
     def mark_due(self) -> float:
-        """When `mark_when_quiet` has something to do, on the monotonic clock; infinity when it has not.
+        """When `mark_when_quiet` has something to do, on the node's clock; infinity when it has not.
 
         Not while a flush goes on aside, however long: whoever slept until then would wake again and again for nothing.
         """
@@ -84,7 +84,7 @@ class LogWork:
 
     def mark_when_quiet(self) -> None:
         """One mark record once nothing was written for a while: it covers the last batch. Raises DiskFailed."""
-        if not self._flushing and time.monotonic() >= self.mark_due:
+        if not self._flushing and now_seconds() >= self.mark_due:
             self._storage.mark()
             self._is_marked = True
 

@@ -21,6 +21,7 @@ from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
+from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
 from aegis_replication.node.log_work import LogWork
@@ -109,13 +110,13 @@ class Node:
             on_failed=self._fail,
         )
         self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event)
-        self._started_at = time.monotonic()
+        self._started_at = now_seconds()
         recovered = self.storage.recover()
         self.engine = ReplicationEngine(
             node=self.id,
             groups={group: self._spec(group, each, recovered.get(group)) for group, each in self._machines.items()},
             random=self._random,
-            now_ms=self._now_ms(),
+            now_ms=now_ms(),
             remember=self.options.remember_events,
         )
         self._check_voters()
@@ -253,9 +254,6 @@ class Node:
             self._wake_scheduled = True
             self._loop.call_soon(self._turn)
 
-    def _now_ms(self) -> float:
-        return time.monotonic() * 1000.0
-
     # --- one turn ---
 
     def _turn(self) -> None:
@@ -271,7 +269,7 @@ class Node:
     def _take_turn(self) -> None:
         engine = self.engine
         self.turns += 1
-        started = time.monotonic()
+        started = now_seconds()
         engine.handle(Ticked(started * 1000.0, time.time_ns() // 1_000_000))
         handle = engine.handle
         if self._from_disk:
@@ -298,7 +296,7 @@ class Node:
         for first in range(0, len(requests), 256):
             for request in requests[first : first + 256]:
                 handle(request)
-            if time.monotonic() > until:
+            if now_seconds() > until:
                 self._from_clients = requests[first + 256 :] + self._from_clients
                 return
 
@@ -309,6 +307,8 @@ class Node:
             effects = engine.take_effects()
             if not effects:
                 return
+            if effects.leased:
+                engine.settle_leased(effects, now_ms())
             self._send(effects)
             if effects.peers is not None:
                 self._set_peers(effects.peers)
@@ -396,13 +396,13 @@ class Node:
                 return
             self._timer.cancel()
         self._timer_due = due
-        self._timer = self._loop.call_later(max(due - time.monotonic(), 0.0), self._on_timer)
+        self._timer = self._loop.call_later(max(due - now_seconds(), 0.0), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
         if not self._is_at_work:
             return
-        late_ms = (time.monotonic() - self._timer_due) * 1000.0
+        late_ms = (now_seconds() - self._timer_due) * 1000.0
         if late_ms > self.options.config.heartbeat_interval_ms / 2:
             self.slow_turns += 1
             log.warning(
@@ -439,7 +439,7 @@ class Node:
         shown = node_status(self.engine, self.storage, self.peers)
         shown |= {
             "cluster": self.options.cluster,
-            "uptime_s": round(time.monotonic() - self._started_at, 3),
+            "uptime_s": round(now_seconds() - self._started_at, 3),
             "loop": type(self._loop).__module__.partition(".")[0],
             "client_address": self.options.client_address,
             "peer_address": self.options.peer_address,

@@ -38,6 +38,7 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "leaving": list(raft.configuration.outgoing),
         "configuration_index": raft.configuration_index,
         "membership": _membership(raft.node, raft.configuration),
+        "lease_ms": raft.configuration.lease_ms,
         "last_index": raft.log.last_index,
         "durable_index": raft.log.durable,
         "committed_index": raft.log.committed,

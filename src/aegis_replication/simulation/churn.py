@@ -60,9 +60,11 @@ class Churn:
     def _draw(self, configuration: Configuration) -> Change | None:
         random, voters, learners = self._random, configuration.voters, configuration.learners
         chance = random.random()
+        if learners and chance > 0.7:  # few stay learners for long, so that it is seldom possible
+            return Promote(random.choice(learners))
         if chance < 0.25 and len(configuration.members) < MEMBERS_MAX:
             new = self._new_host()
-            return None if new is None else AddLearner(*new, promote=random.random() < 0.6)
+            return None if new is None else AddLearner(*new, promote=random.random() < 0.4)
         if chance < 0.45 and len(voters) > 1:
             new = self._new_host()
             return None if new is None else Replace(random.choice(voters), *new)
@@ -70,7 +72,7 @@ class Churn:
             return Promote(random.choice(learners))
         if chance < 0.75 and len(voters) > 1:
             return Demote(random.choice(voters))
-        if chance < 0.8:
+        if chance < 0.84:
             return SetAddress(random.choice(voters), f"10.0.0.{random.randint(1, 250)}:7481")
         removable = [*learners, *(voters if len(voters) > 2 else ())]
         return Remove(random.choice(removable)) if removable else None

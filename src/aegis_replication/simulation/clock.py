@@ -6,6 +6,37 @@ from random import Random
 from typing import Any
 
 
+class NodeClock:
+    """What a node's own clock shows: it runs at its own rate, from its own beginning, and never jumps."""
+
+    __slots__ = ("_base_ms", "_clock", "_since_ms", "rate")
+
+    def __init__(self, clock: "Clock", base_ms: float = 0.0, rate: float = 1.0) -> None:
+        self._clock = clock
+        # Shown milliseconds per virtual one, since `_since_ms`, when it showed `_base_ms`.
+        self.rate = rate
+        self._since_ms = clock.now_ms
+        self._base_ms = base_ms
+
+    @property
+    def now_ms(self) -> float:
+        return self._base_ms + (self._clock.now_ms - self._since_ms) * self.rate
+
+    def set_rate(self, rate: float) -> None:
+        """Run faster or slower from now on."""
+        self._base_ms, self._since_ms, self.rate = self.now_ms, self._clock.now_ms, rate
+
+    def at(self, shown_ms: float) -> float:
+        """The virtual time when it will show `shown_ms`, or a hair later."""
+        return self._since_ms + (shown_ms - self._base_ms) / self.rate + 1e-6
+
+
+def drawn_clock(clock: "Clock", node: str, error: float) -> NodeClock:
+    """A clock for `node`, with its own beginning, and a rate up to `error` too fast or slow."""
+    random = clock.random(f"clock {node}")
+    return NodeClock(clock, 1e6 * random.random(), 1.0 + error * random.uniform(-1.0, 1.0))
+
+
 class Clock:
     """Virtual time: nothing waits, each step jumps to the next thing that was asked for."""
 

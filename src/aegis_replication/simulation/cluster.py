@@ -68,6 +68,8 @@ class Cluster:
         machine: type[StateMachine] | Subject | None = None,
         limits: ReplicaLimits | None = None,
         priorities: Mapping[NodeId, int] | None = None,
+        lease: bool = False,
+        clock_error: float = 0.0,
     ) -> None:
         names = [chr(ord("a") + number) for number in range(nodes)] if isinstance(nodes, int) else list(nodes)
         if not names or len(set(names)) != len(names) or any(name.startswith("#") for name in names):
@@ -91,7 +93,8 @@ class Cluster:
         self._flush_aside, self._limits = flush_aside, limits
         self._priorities = dict(priorities or {})
         self._wiped = 0
-        self.hosts: dict[NodeId, Host] = {}
+        self._lease_ms, self._clock_error = int(lease) * int(config.election_timeout_min_ms), clock_error
+        self.hosts: dict[NodeId, Host] = self.watch.hosts
         for name in names:
             self._make_host(name, is_founder=True)
         self.operators: dict[int, Operator] = {}
@@ -111,18 +114,11 @@ class Cluster:
             aside=self._flush_aside,
             limits=self._limits or ReplicaLimits(frame_bytes=self._segment_bytes // 4),
         )
+        settings.lease_ms, settings.clock_error = self._lease_ms, self._clock_error
         disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, self._speed)
-        host = self.hosts[name] = Host(
-            name,
-            settings,
-            self.clock,
-            disk,
-            self._send,
-            self.watch,
-            self.trace,
-            incarnation=self.clock.random(f"incarnation {name}").getrandbits(64),
-            is_founder=is_founder,
-        )
+        incarnation = self.clock.random(f"incarnation {name}").getrandbits(64)
+        parts = (name, settings, self.clock, disk, self._send, self.watch, self.trace)
+        host = self.hosts[name] = Host(*parts, incarnation=incarnation, is_founder=is_founder)
         return host
 
     def _open_storage(self, disk: SimulatedDisk, node: NodeId) -> Storage:
@@ -170,7 +166,7 @@ class Cluster:
         host.start()
         if host.is_up:
             for other in self.hosts.values():
-                if other is not host and not host.why_not(other) and not other.why_not(host):
+                if other is not host and other.is_up and not host.why_not(other) and not other.why_not(host):
                     other.meet(host)
                     host.meet(other)
 
@@ -351,10 +347,18 @@ class Cluster:
         name, text = ask.text_key(key), ask.text_key(value)
         self._door(at).ask(Ask(GROUP, ask.Put(name, text), ((name, ("put", text)),)), timeout_ms=1_000.0)
 
-    def get(self, key: str | bytes, *, at: NodeId | None = None, within_ms: float = 10_000.0) -> bytes | None:
-        """The value of `key`, linearizable, or None; `at` asks one node only. Raises Unavailable."""
+    def get(
+        self,
+        key: str | bytes,
+        *,
+        at: NodeId | None = None,
+        anywhere: bool = False,
+        staleness_ms: int = 0,
+        within_ms: float = 10_000.0,
+    ) -> bytes | None:
+        """The value of `key`; `at`: one node's answer; `anywhere`: also a follower's; or so old. Raises Unavailable."""
         name = ask.text_key(key)
-        asked = Ask(GROUP, ask.Get(name), ((name, ("get",)),), is_query=True)
+        asked = Ask(GROUP, ask.Get(name), ((name, ("get",)),), True, anywhere or staleness_ms > 0, staleness_ms)
         item = self.ask(asked, at=at, within_ms=within_ms)
         return None if item is None else item[0]
 

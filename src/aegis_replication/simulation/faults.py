@@ -9,7 +9,9 @@ from aegis_replication.consensus.messages import AppendReply, Message, RequestVo
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId
 from aegis_replication.simulation import churn as churning
+from aegis_replication.simulation import clocks
 from aegis_replication.simulation.churn import Churn
+from aegis_replication.simulation.clocks import ClockFaults, ClockPlan
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import ROOT, DiskSpeed
 from aegis_replication.simulation.host import Host
@@ -22,17 +24,22 @@ from aegis_replication.simulation.workload import Client
 class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
-    __slots__ = ("churn", "cluster", "damaged", "plan", "random", "_awaited", "_dismissed", "_timeout_ms", "_weights")
+    # fmt: off
+    __slots__ = ("churn", "clocks", "cluster", "damaged", "plan", "random", "_awaited",
+                 "_dismissed", "_kinds", "_timeout_ms", "_weights")
+    # fmt: on
 
-    def __init__(self, cluster: Cluster, plan: Plan) -> None:
+    def __init__(self, cluster: Cluster, plan: Plan, clock_plan: ClockPlan) -> None:
         self.cluster = cluster
         self.plan = plan
         self.random: Random = cluster.clock.random("nemesis")
         self.churn = Churn(cluster, cluster.clock.random("churn"))
+        self.clocks = ClockFaults(cluster, clock_plan, cluster.clock.random("clock faults"))
+        self._kinds = (*plan.kinds, *clock_plan.kinds)
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
-        self._weights = [3 if kind in HEAVY else 1 for kind in plan.kinds]
+        self._weights = [3 if kind in HEAVY else 1 for kind in self._kinds]
         self._awaited: set[NodeId] = set()  # down, their start is planned
         self._dismissed = False
 
@@ -44,6 +51,7 @@ class Nemesis:
         """Nothing more goes wrong. What is broken stays so until the cluster recovers."""
         self._dismissed = True
         self.churn.settle()
+        self.clocks.settle()
         for host in self.cluster.hosts.values():
             host.disk.put_back()
 
@@ -55,13 +63,19 @@ class Nemesis:
             action(*arguments)
 
     def _strike(self) -> None:
-        kind = self.random.choices(self.plan.kinds, self._weights)[0]
+        if not self.clocks.is_quiet:  # it waits for something that anything else would spoil
+            self._strike_now()
+        self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
+
+    def _strike_now(self) -> None:
+        kind = self.random.choices(self._kinds, self._weights)[0]
         self.cluster.trace.note("nemesis", kind)
         if kind in churning.STRIKES:
             churning.STRIKES[kind](self.churn)
+        elif kind in clocks.STRIKES:
+            clocks.STRIKES[kind](self.clocks)
         else:
             _STRIKES[kind](self)
-        self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
 
     def _count(self, kind: str) -> None:
         self.cluster.faults[kind] += 1

@@ -27,7 +27,7 @@ from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import LogWrite, RecoveredGroup
-from aegis_replication.simulation.clock import Clock
+from aegis_replication.simulation.clock import Clock, drawn_clock
 from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
 from aegis_replication.simulation.host_settings import (
     WALL_EPOCH_MS,
@@ -44,35 +44,12 @@ from aegis_replication.storage.base import Storage
 class Host:
     """One node's machine: its disk stays, its processes come and go."""
 
-    __slots__ = (
-        "clock",
-        "damage",
-        "disk",
-        "engine",
-        "flushes",
-        "incarnation",
-        "is_founder",
-        "is_retired",
-        "life",
-        "met",
-        "node",
-        "peers",
-        "send",
-        "settings",
-        "state",
-        "storage",
-        "trace",
-        "watcher",
-        "_busy_until_ms",
-        "_flush_queue",
-        "_flushing",
-        "_inbox",
-        "_last_write_ms",
-        "_marked",
-        "_random",
-        "_saving",
-        "_turn_at_ms",
-    )
+    # fmt: off
+    __slots__ = ("_busy_until_ms", "_flush_queue", "_flushing", "_inbox", "_last_write_ms", "_marked", "_random",
+                 "_saving", "_turn_at_ms", "clock", "damage", "disk", "engine", "flushes", "incarnation",
+                 "is_founder", "is_retired", "life", "met", "node", "own_clock", "peers", "send", "settings",
+                 "stall_ms", "state", "storage", "trace", "watcher")
+    # fmt: on
 
     def __init__(
         self,
@@ -100,6 +77,10 @@ class Host:
         self.node = node
         self.settings = settings
         self.clock = clock
+        # What this machine shows as the time: not what the others show, and not at their pace.
+        self.own_clock = drawn_clock(clock, node, settings.clock_error)
+        # The process stands still for so long in its next turn, between the clock and its clients.
+        self.stall_ms = 0.0
         self.disk = disk
         self.send = send
         self.watcher = watcher
@@ -162,7 +143,7 @@ class Host:
             node=self.node,
             groups={group: self._spec(group, recovered.get(group)) for group in self.settings.groups},
             random=self._random,
-            now_ms=self.clock.now_ms,
+            now_ms=self.own_clock.now_ms,
         )
         self.state, self.damage = "up", None
         self._inbox, self._flushing, self._flush_queue = [], [], []
@@ -182,7 +163,7 @@ class Host:
             self.config,
             self.settings.make_machine(self.node, group),
             recovered,
-            bootstrap=self.config.configuration() if self.is_founder else None,
+            bootstrap=self.settings.first_configuration(self.config) if self.is_founder else None,
             snapshot_pieces=pieces,
             limits=self.settings.limits,
             introduction=self.introduction,
@@ -317,11 +298,24 @@ class Host:
     def _take_turn(self) -> None:
         engine = self.engine
         wall_ms = WALL_EPOCH_MS + int(self.clock.now_ms + self.settings.wall_skew_ms)
-        engine.handle(Ticked(self.clock.now_ms, wall_ms))
+        engine.handle(Ticked(self.own_clock.now_ms, wall_ms))
         events, self._inbox = self._inbox, []
         for event in events:
             engine.handle(event)
+        if self.stall_ms:
+            self._block(self.stall_ms, self._after_stall)
+            return
         self._mark_when_quiet()
+        self._carry_out()
+
+    def _after_stall(self) -> None:
+        """The turn goes on with the time it began with, also for clients who asked meanwhile."""
+        self.stall_ms, events, self._inbox = 0.0, self._inbox, []
+        for event in events:
+            if isinstance(event, Requested):
+                self.engine.handle(event)
+            else:
+                self._inbox.append(event)
         self._carry_out()
 
     def _carry_out(self) -> None:
@@ -330,6 +324,8 @@ class Host:
         is_seen = False
         while True:
             effects = engine.take_effects()
+            if effects.leased:
+                engine.settle_leased(effects, self.own_clock.now_ms)
             if not effects and engine.has_more:
                 continue
             if effects or not is_seen:
@@ -347,7 +343,7 @@ class Host:
             if effects.writes and not self._write(effects.writes):
                 return  # goes on when the flush is over
         self.storage.maintain()
-        self._ask_for_turn(self.clock.now_ms if self._inbox else engine.deadline_ms)
+        self._ask_for_turn(self.clock.now_ms if self._inbox else self.own_clock.at(engine.deadline_ms))
 
     def _send(self, effects: Effects) -> None:
         for target, group, message in effects.messages:
@@ -377,18 +373,22 @@ class Host:
             return True
         self.disk.is_awaited = True
         self.storage.write(writes, durable=True)
-        self._busy_until_ms = self.clock.now_ms + self.disk.spent_ms
+        self._block(self.disk.spent_ms, self._flushed_inline, writes)
         self.disk.spent_ms = 0.0
-        self.clock.at(self._busy_until_ms, self._unblock, self.life, writes)
         return False
 
-    def _unblock(self, life: int, writes: list[LogWrite]) -> None:
+    def _block(self, duration_ms: float, then: Callable[..., None], *arguments: Any) -> None:
+        self._busy_until_ms = self.clock.now_ms + duration_ms
+        self.clock.at(self._busy_until_ms, self._when_free, self.life, then, *arguments)
+
+    def _when_free(self, life: int, then: Callable[..., None], *arguments: Any) -> None:
+        """Go on as soon as the process has time, if it is still the same one."""
         if life != self.life:
             return
-        if self.state == "paused":
-            self.clock.after(1.0, self._unblock, life, writes)
+        if self.state == "paused" or self.clock.now_ms < self._busy_until_ms:
+            self.clock.after(1.0, self._when_free, life, then, *arguments)
             return
-        self._guard(self._flushed_inline, writes)
+        self._guard(then, *arguments)
 
     def _flushed_inline(self, writes: list[LogWrite]) -> None:
         self.disk.end_wait()
@@ -410,15 +410,7 @@ class Host:
         handles, position = self.storage.unflushed()
         begun = [self.disk.begin_sync(handle) for handle in handles]
         flush_ms = self.disk.speed.flush_ms(self.disk.random)
-        self.clock.after(flush_ms, self._flush_over, self.life, begun, position)
-
-    def _flush_over(self, life: int, begun: list[tuple[int, int]], position: int) -> None:
-        if life != self.life:
-            return
-        if self.state == "paused" or self.clock.now_ms < self._busy_until_ms:
-            self.clock.after(1.0, self._flush_over, life, begun, position)
-            return
-        self._guard(self._flushed_aside, begun, position)
+        self.clock.after(flush_ms, self._when_free, self.life, self._flushed_aside, begun, position)
 
     def _flushed_aside(self, begun: list[tuple[int, int]], position: int) -> None:
         try:

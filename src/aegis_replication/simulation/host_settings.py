@@ -3,7 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+import msgspec
+
 from aegis_replication.consensus.config import RaftConfig
+from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.ids import GroupId, NodeId
@@ -45,7 +48,10 @@ class Watcher(Protocol):
 class HostSettings:
     """What a host is made of, apart from its place in the cluster."""
 
-    __slots__ = ("aside", "config", "groups", "limits", "make_machine", "mark_ms", "open_storage", "wall_skew_ms")
+    # fmt: off
+    __slots__ = ("aside", "clock_error", "config", "groups", "lease_ms", "limits", "make_machine", "mark_ms",
+                 "open_storage", "wall_skew_ms")
+    # fmt: on
 
     def __init__(
         self,
@@ -66,3 +72,9 @@ class HostSettings:
         self.limits = limits or ReplicaLimits()
         self.mark_ms = config.heartbeat_interval_ms
         self.wall_skew_ms = 0.0
+        self.clock_error = 0.0  # how much too fast or slow the host's clock may run
+        self.lease_ms = 0  # of the group's first configuration
+
+    def first_configuration(self, config: RaftConfig) -> Configuration:
+        """What a founder begins with."""
+        return msgspec.structs.replace(config.configuration(), lease_ms=self.lease_ms)

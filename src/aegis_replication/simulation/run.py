@@ -20,8 +20,9 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, mutants
+from aegis_replication.simulation import churn, clocks, mutants
 from aegis_replication.simulation.checkers.linearizability import Undecided
+from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import DiskSpeed
 from aegis_replication.simulation.faults import Nemesis
@@ -29,7 +30,7 @@ from aegis_replication.simulation.plan import COUNTED as PLANNED
 from aegis_replication.simulation.plan import Plan, draw_plan
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 
-COUNTED = (*PLANNED, *churn.COUNTED)
+COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED)
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
@@ -116,12 +117,13 @@ def _rarely_sized(plan: Plan, random: Random) -> Plan:
 class Play:
     """One seed, played on a cluster of its own."""
 
-    __slots__ = ("cluster", "nemesis", "plan", "seed", "workload")
+    __slots__ = ("clocks", "cluster", "nemesis", "plan", "seed", "workload")
 
     def __init__(self, seed: int, subject: Subject | None = None) -> None:
         self.seed = seed
         plan = _rarely_sized(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/size"))
         self.plan: Plan = churn.with_churn(plan, Random(f"{seed}/members"))
+        self.clocks: ClockPlan = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
         plan = self.plan
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
@@ -136,15 +138,18 @@ class Play:
             idle_ms=plan.idle_ms,
             segment_bytes=plan.segment_bytes,
             priorities=plan.priorities,
+            lease=self.clocks.lease,
+            clock_error=self.clocks.clock_error,
             machine=subject,
             limits=ReplicaLimits(frame_bytes=plan.segment_bytes // 4, frame_commands=plan.frame_commands),
         )
         self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew, plan.is_uniform)
-        self.nemesis = Nemesis(self.cluster, plan)
+        self.nemesis = Nemesis(self.cluster, plan, self.clocks)
+        choose = elsewhere(self.workload.choose, self.clocks.reads_elsewhere)
         for index in range(1, plan.clients + 1):
             self.cluster.add_client(
                 index,
-                self.workload.choose,
+                choose,
                 pause_ms=plan.pause_ms,
                 timeout_ms=2.0 * plan.config().election_timeout_min_ms,
                 depth=plan.client_depth,

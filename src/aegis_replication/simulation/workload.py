@@ -34,6 +34,8 @@ class Ask(msgspec.Struct, frozen=True):
     body: Any  # a command or query of the machine
     actions: tuple[tuple[bytes, tuple[Any, ...]], ...]  # (key, action of checkers.linearizability)
     is_query: bool = False
+    is_anywhere: bool = False  # a query that any replica may answer
+    staleness_ms: int = 0  # and how old its answer may be; 0: linearizable
 
 
 def _is_unique(asked: Ask) -> bool:
@@ -55,7 +57,10 @@ class Session:
 class Pending:
     """A request on its way; without a session it is a query, or a command that must not be sent twice."""
 
-    __slots__ = ("asked", "called", "deadline_ms", "number", "open_attempts", "sequence", "session", "since", "turn")
+    # fmt: off
+    __slots__ = ("asked", "called", "called_ms", "deadline_ms", "number", "open_attempts", "sequence", "session",
+                 "since", "turn")
+    # fmt: on
 
     def __init__(
         self, number: int, asked: Ask, session: Session | None, sequence: int, called: int, deadline_ms: float
@@ -65,6 +70,7 @@ class Pending:
         self.session = session
         self.sequence = sequence
         self.called = called
+        self.called_ms = 0.0
         self.deadline_ms = deadline_ms
         # Rises with each attempt and answer: which of them a timer belongs to.
         self.turn = 0
@@ -210,6 +216,7 @@ class Client:
             sequence = session.next_sequence
             session.next_sequence += 1
         pending = self.pending[number] = Pending(number, asked, session, sequence, self.journal.moment(), deadline_ms)
+        pending.called_ms = self.clock.now_ms
         self.on_called(pending)
         self._attempt(number)
         return number
@@ -247,7 +254,11 @@ class Client:
         target = self._target.get(group)
         if target is None:
             target = self._target[group] = self._random.choice(self.nodes)
-        if waiting.asked.is_query:
+        if waiting.asked.is_anywhere:
+            target = self._random.choice(self.nodes)
+            body = wire.encode_read(waiting.asked.staleness_ms, ask.encode_query(waiting.asked.body))
+            packet = wire.encode_request(wire.READ, group, number, body)
+        elif waiting.asked.is_query:
             packet = wire.encode_request(wire.QUERY, group, number, ask.encode_query(waiting.asked.body))
         else:
             packet = wire.encode_request(wire.COMMAND, group, number, self._command(waiting))
@@ -264,7 +275,8 @@ class Client:
     def _look_after(self, number: int, turn: int) -> None:
         waiting = self.pending.get(number)
         if waiting is not None and waiting.turn == turn:  # no answer came
-            self._target[waiting.asked.group] = self._random.choice(self.nodes)
+            if not waiting.asked.is_anywhere:
+                self._target[waiting.asked.group] = self._random.choice(self.nodes)
             self._attempt(number)
 
     # --- answers ---
@@ -294,7 +306,8 @@ class Client:
         """Not here, or not now: ask where we are pointed to, or somewhere else, in a moment."""
         group = waiting.asked.group
         hint = _decode(body)[0] if status == wire.NOT_LEADER else None
-        self._target[group] = hint if hint in self.nodes else self._random.choice(self.nodes)
+        if not waiting.asked.is_anywhere:
+            self._target[group] = hint if hint in self.nodes else self._random.choice(self.nodes)
         waiting.turn += 1  # the timer of the attempt that was answered finds another turn
         self.clock.after(2.0 + self._random.random() * 20.0, self._attempt, waiting.number)
 
@@ -307,8 +320,9 @@ class Client:
         returned = self.journal.moment()
         self.journal.acknowledged += 1
         self.journal.answered.append((waiting, returned))
-        for key, action, answer in answers(waiting.asked, result):
-            self._record(waiting, key, action, returned, answer)
+        if not waiting.asked.staleness_ms:  # what may be old is judged by its age
+            for key, action, answer in answers(waiting.asked, result):
+                self._record(waiting, key, action, returned, answer)
         self.on_answer(self, waiting, result)
         if self.on_result is not None:
             self.on_result(waiting.asked, result)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from aegis_replication.admin import MemberList
 from aegis_replication.client import batch, client, members
-from aegis_replication.client.arguments import LINEARIZABLE, TIMEOUT_SECONDS, Text
+from aegis_replication.client.arguments import LEADER, LINEARIZABLE, TIMEOUT_SECONDS, Text
 from aegis_replication.client.client import Found, NodeStatus
 from aegis_replication.client.members import OnProgress
 from aegis_replication.ids import NodeId
@@ -154,6 +154,13 @@ class MembersClient:
         """Let `target` lead, or whoever is best instead of the one that does; who leads then."""
         return self._thread.call(self._inner.transfer_leader(target, timeout=timeout))
 
+    def set_lease(self, on: bool, *, timeout: float | None = None) -> MemberList:
+        """Let the leader answer reads by lease, without asking anybody, or not any more; `lease_ms` says how it is.
+
+        While leases are on, reads are current only if no node's clock runs more than a tenth too fast or too slow.
+        """
+        return self._thread.call(self._inner.set_lease(on, timeout=timeout))
+
 
 class Client(MembersClient):
     """A cluster's keys and values, to be used by any number of threads at a time.
@@ -178,16 +185,43 @@ class Client(MembersClient):
         """Set `key` to `value`; the key's new version."""
         return self._thread.call(self._inner.put(key, value, timeout=timeout))
 
-    def get(self, key: Text, *, consistency: str = LINEARIZABLE, timeout: float | None = None) -> KeyValue | None:
-        """What `key` holds, with its version; None when it is absent."""
-        return self._thread.call(self._inner.get(key, consistency=consistency, timeout=timeout))
+    def get(
+        self,
+        key: Text,
+        *,
+        consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
+        timeout: float | None = None,
+    ) -> KeyValue | None:
+        """What `key` holds, with its version; None when it is absent.
 
-    def get_many(self, keys: Iterable[Text], *, consistency: str = LINEARIZABLE, timeout: float | None = None) -> Found:
+        All reads take these: replica="any" asks any node, which asks the leader up to where it must know the log: as
+        current, and the leader computes nothing. With `max_staleness` in seconds any node may answer at once from what
+        it knows, if that certainly holds every write acknowledged longer ago; else it asks the leader all the same.
+        """
+        return self._thread.call(
+            self._inner.get(key, consistency=consistency, replica=replica, max_staleness=max_staleness, timeout=timeout)
+        )
+
+    def get_many(
+        self,
+        keys: Iterable[Text],
+        *,
+        consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
+        timeout: float | None = None,
+    ) -> Found:
         """What each of `keys` holds, in their order; None for those that are absent.
 
         Each answer is current; they are of one moment if they fit one reply (about 1 MiB, 10,000 keys).
         """
-        return self._thread.call(self._inner.get_many(keys, consistency=consistency, timeout=timeout))
+        return self._thread.call(
+            self._inner.get_many(
+                keys, consistency=consistency, replica=replica, max_staleness=max_staleness, timeout=timeout
+            )
+        )
 
     def delete(self, key: Text, *, timeout: float | None = None) -> int:
         """Remove `key`; the version it had, 0 if there was none."""
@@ -230,6 +264,8 @@ class Client(MembersClient):
         limit: int = 1000,
         cursor: bytes | None = None,
         consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
         timeout: float | None = None,
     ) -> Page:
         """Keys and values in the order of their bytes: those with `prefix`, or of [start, end), or all.
@@ -245,6 +281,8 @@ class Client(MembersClient):
                 limit=limit,
                 cursor=cursor,
                 consistency=consistency,
+                replica=replica,
+                max_staleness=max_staleness,
                 timeout=timeout,
             )
         )
@@ -257,6 +295,8 @@ class Client(MembersClient):
         end: Text | None = None,
         limit: int = 1000,
         consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
         timeout: float | None = None,
     ) -> Iterator[KeyValue]:
         """Every key and value of the range in order, fetched in pages of `limit`; `timeout` is for each page.
@@ -264,7 +304,16 @@ class Client(MembersClient):
         Keys written meanwhile appear if they lie behind the page that was fetched last.
         """
         return self._thread.each(
-            self._inner.scan(prefix=prefix, start=start, end=end, limit=limit, consistency=consistency, timeout=timeout)
+            self._inner.scan(
+                prefix=prefix,
+                start=start,
+                end=end,
+                limit=limit,
+                consistency=consistency,
+                replica=replica,
+                max_staleness=max_staleness,
+                timeout=timeout,
+            )
         )
 
     def count(
@@ -274,11 +323,21 @@ class Client(MembersClient):
         start: Text | None = None,
         end: Text | None = None,
         consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
         timeout: float | None = None,
     ) -> int:
         """How many keys the range has; of all if none is given."""
         return self._thread.call(
-            self._inner.count(prefix=prefix, start=start, end=end, consistency=consistency, timeout=timeout)
+            self._inner.count(
+                prefix=prefix,
+                start=start,
+                end=end,
+                consistency=consistency,
+                replica=replica,
+                max_staleness=max_staleness,
+                timeout=timeout,
+            )
         )
 
     def delete_range(
@@ -324,11 +383,23 @@ class Client(MembersClient):
         method: Callable[..., Any],
         *args: Any,
         consistency: str = LINEARIZABLE,
+        replica: str = LEADER,
+        max_staleness: float | None = None,
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Any:
         """Ask a @query of the replicated machine, such as `Inventory.available`; what it returned."""
-        return self._thread.call(self._inner.query(method, *args, consistency=consistency, timeout=timeout, **kwargs))
+        return self._thread.call(
+            self._inner.query(
+                method,
+                *args,
+                consistency=consistency,
+                replica=replica,
+                max_staleness=max_staleness,
+                timeout=timeout,
+                **kwargs,
+            )
+        )
 
     def status(self, *, timeout: float | None = None) -> tuple[NodeStatus, ...]:
         """What every known node says of itself, each within `timeout` (1 second if none is given)."""

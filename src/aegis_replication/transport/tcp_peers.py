@@ -38,8 +38,8 @@ from aegis_replication.wire import (
     INSTALL_SNAPSHOT,
     PIECE,
     PIECE_BYTES,
+    READ_INDEX_REPLY,
     REQUEST_VOTE,
-    TIMEOUT_NOW,
     Hello,
     encode_hello,
 )
@@ -392,7 +392,7 @@ class _Inbound(asyncio.Protocol):
             kind = packet[0]
             if kind not in _LARGE_KINDS and len(packet) > SMALL_PACKET_BYTES:
                 raise ProtocolError(f"a packet of kind {kind} with {len(packet):,} bytes")
-            if REQUEST_VOTE <= kind <= TIMEOUT_NOW:
+            if REQUEST_VOTE <= kind <= READ_INDEX_REPLY:
                 on_peer_packet(self.peer, kind, packet[1:])
             elif kind == PIECE:
                 self._take_piece(packet)

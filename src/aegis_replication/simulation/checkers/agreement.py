@@ -9,7 +9,7 @@ from aegis_replication.engine.effects import RoleChanged
 from aegis_replication.engine.replica import Replica
 from aegis_replication.errors import InvariantBroken
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import Entry, EntryId, LogWrite
+from aegis_replication.log import NOTHING, Entry, EntryId, LogWrite
 from aegis_replication.simulation.checkers.durability import DurabilityChecker
 
 
@@ -92,9 +92,11 @@ class AgreementChecker:
         if first != node:
             raise self._broken("one leader a term", f"{node} leads term {change.term}, {first} led it before")
         self.elections += 1
-        if not self.committed:
+        # A node that stood still after it came into office is seen late: later leaders may have committed since.
+        earlier = (each for each, _ in reversed(self.committed) if each.term < change.term)
+        last = next(earlier, NOTHING)
+        if last == NOTHING:
             return
-        last, _ = self.committed[-1]
         held = replica.raft.log.term_at(last.index)
         if held != last.term and replica.raft.log.base.index < last.index:
             raise self._broken(

@@ -11,6 +11,7 @@ from aegis_replication.log import LogWrite, RecoveredGroup, SnapshotMeta
 from aegis_replication.simulation.checkers import linearizability
 from aegis_replication.simulation.checkers.agreement import AgreementChecker
 from aegis_replication.simulation.checkers.durability import DurabilityChecker
+from aegis_replication.simulation.checkers.leases import Acknowledged, check_leases
 from aegis_replication.simulation.checkers.linearizability import Operation
 from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
 from aegis_replication.simulation.checkers.members import MembersChecker
@@ -27,7 +28,7 @@ from aegis_replication.state_machine.base import Machine
 class Watch:
     """The checkers of one run. Each of its methods raises InvariantBroken when a promise was broken."""
 
-    __slots__ = ("agreement", "durability", "groups", "machines", "members", "_make_machine")
+    __slots__ = ("acknowledged", "agreement", "durability", "groups", "hosts", "machines", "members", "_make_machine")
 
     def __init__(
         self,
@@ -40,6 +41,9 @@ class Watch:
         self.agreement = {group: AgreementChecker(group, self.durability) for group in groups}
         self.members = {group: MembersChecker(group, self.durability) for group in groups}
         self.machines = {group: MachineChecker(group, make_model()) for group in groups}
+        self.acknowledged = {group: Acknowledged() for group in groups}
+        # All of the cluster; filled as they are made.
+        self.hosts: dict[NodeId, Host] = {}
         self._make_machine = make_machine
 
     def make_machine(self, node: NodeId, group: GroupId) -> Machine:
@@ -70,6 +74,7 @@ class Watch:
             self.members[write.group].on_write(node, write, host.replica(write.group))
         for change in effects.changes:
             agreement[change.group].on_change(node, change, host.replica(change.group))
+            check_leases(host, change, self.hosts)
 
     def on_durable(self, host: Host, write: LogWrite) -> None:
         self.durability.shadow(host.node, write.group).settle(write.number)
@@ -102,6 +107,12 @@ class Watch:
         body = pending.asked.body
         if pending.session is not None:
             machine.on_acknowledged(pending.session.name, pending.sequence, result, committed)
+            self.acknowledged[group].note(client.clock.now_ms, machine.acknowledged)
+        if pending.asked.staleness_ms:
+            pending.since = self.acknowledged[group].before(pending.called_ms - pending.asked.staleness_ms)
+            if isinstance(body, ask.Get):
+                page = {} if result is None else {body.key: (result[0], result[1])}
+                machine.on_page(page, [body.key], pending.since, committed)
         if isinstance(body, ask.Range):
             page = {key: (value, version) for key, value, version in result[0]}
             machine.on_page(page, [key for key, _ in pending.asked.actions], pending.since, committed)

@@ -5,11 +5,12 @@ from aegis_replication.simulation.mutants.consensus import CONSENSUS
 from aegis_replication.simulation.mutants.machine import MACHINE
 from aegis_replication.simulation.mutants.members import MEMBERS
 from aegis_replication.simulation.mutants.mutant import Mutant
+from aegis_replication.simulation.mutants.reads import READS
 from aegis_replication.simulation.mutants.storage import STORAGE
 
 __all__ = ["MUTANTS", "Mutant", "find"]
 
-MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *STORAGE)
+MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE)
 
 
 def find(name: str) -> Mutant:

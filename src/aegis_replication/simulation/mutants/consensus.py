@@ -7,6 +7,7 @@ import msgspec
 
 from aegis_replication import wire
 from aegis_replication.consensus import candidate, quorum
+from aegis_replication.consensus.contact import Contact
 from aegis_replication.consensus.follower import Follower
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.member import FOLLOWER, Member, Transition
@@ -145,7 +146,7 @@ def _serve_before_no_op(before_output: Any, leader: Leader) -> None:
     leader.first_own = first_own
 
 
-def _read_at_once(leader: Leader, ticket: int) -> None:
+def _read_at_once(leader: Leader, ticket: int, *, by_lease: bool = True) -> None:
     if leader.member.log.committed >= leader.first_own:
         leader.member.reads.append((ticket, leader.member.log.committed))
     else:
@@ -264,7 +265,7 @@ CONSENSUS = (
     Mutant(
         "read_without_round",
         "a leader serves reads without asking whether it still leads",
-        (instead(Leader, "read", _read_at_once),),
+        (instead(Contact, "read", _read_at_once),),
     ),
     Mutant(
         "unknown_called_dropped",
