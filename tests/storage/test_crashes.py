@@ -312,11 +312,10 @@ def test_mutant_a_durable_handle_is_trusted_for_earlier_writes(monkeypatch: pyte
     """O_DSYNC makes durable what it writes, not what other handles wrote before."""
 
     def spill(self: Wal, *, durable: bool) -> None:
-        buffers, self._buffers = self._buffers, []
-        if buffers:
-            handle = self.current.durable if durable else self.current.plain
-            self._files.pwritev(handle, buffers, self._buffers_start)
-            self._buffers_start = self._offset
+        chunks, self._chunks = [*self._chunks, (self.current, self._buffers_start, self._buffers)], []
+        self._buffers, self._buffers_start = [], self._offset
+        for segment, start, buffers in filter(lambda chunk: chunk[2], chunks):
+            self._files.pwritev(segment.durable if durable else segment.plain, buffers, start)
         if durable:
             self._settle(self.end)
 
