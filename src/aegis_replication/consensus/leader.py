@@ -359,7 +359,7 @@ class Leader(Contact):
         if not self.progress:
             return None
         stuck_ms = member.unfinished_write_ms
-        if stuck_ms > member.config.election_timeout_max_ms:
+        if stuck_ms > member.config.election_timeout_max_ms and not member.is_full:
             return f"its disk has not finished a write for {stuck_ms:.0f} ms"
         if not member.config.check_quorum:
             return None
