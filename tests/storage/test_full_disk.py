@@ -1,4 +1,4 @@
-"""What does a log do on a full disk? It takes what it has room for, keeps the reserve for votes, and goes on with room."""
+"""What does a log do on a full disk? It takes what finds room, keeps the reserve for votes, and goes on with room."""
 
 import pytest
 from storage_lab import Lab, forgotten
