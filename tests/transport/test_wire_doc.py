@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-
 KINDS = {
     name: value
     for name, value in vars(wire).items()
-    if name in ("ALIVE", "PIECE", "COMMAND", "QUERY", "STATUS", "PING", "ADMIN", "READ", "REPLY", "HELLO")
+    if name in ("ALIVE", "PIECE", "COMMAND", "QUERY", "STATUS", "PING", "ADMIN", "READ", "BACKUP", "REPLY", "HELLO")
     or name.startswith(("REQUEST_V", "VOTE_R", "APPEND", "INSTALL_S", "SNAPSHOT_R", "TIMEOUT_N", "READ_I"))
 }
 

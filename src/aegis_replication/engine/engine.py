@@ -197,7 +197,7 @@ class ReplicationEngine:
 
     def _on_snapshot_failed(self, event: SnapshotFailed) -> None:
         if replica := self._replica(event.group):
-            replica.on_snapshot_failed()
+            replica.on_snapshot_failed(self._effects)
 
     def _on_chunk_read(self, event: ChunkRead) -> None:
         if replica := self._replica(event.group):

@@ -31,7 +31,7 @@ class Requested(msgspec.Struct, frozen=True, gc=False):
 
     connection: int
     request: int
-    kind: int  # wire.COMMAND, wire.QUERY, wire.READ or wire.ADMIN
+    kind: int  # wire.COMMAND, wire.QUERY, wire.READ, wire.ADMIN or wire.BACKUP
     group: GroupId
     body: bytes
 

@@ -12,6 +12,7 @@ from aegis_replication.consensus.messages import InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.administration import Administration
+from aegis_replication.engine.backups import Backups
 from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.reads import Reads
@@ -56,6 +57,7 @@ class Replica:
         "addresses",
         "administration",
         "applied",
+        "backups",
         "commands_since_snapshot",
         "bytes_since_snapshot",
         "full",
@@ -109,6 +111,7 @@ class Replica:
         # Has whom to speak with, or where they are, perhaps changed since the host was told?
         self.has_new_members = True
         self._configuration: Configuration | None = None  # as of the last `collect`
+        self.backups = Backups(self.raft)
         self.introduce(node, spec.introduction)
         # Commands of this turn, not yet in an entry, and who waits for each.
         self._commands: list[bytes] = []
@@ -142,6 +145,8 @@ class Replica:
                 self._take_command(event.body, caller, effects)
             elif event.kind == wire.ADMIN:
                 self.administration.on_request(event.body, caller, effects.replies)
+            elif event.kind == wire.BACKUP:
+                self.backups.begin(caller, effects.replies)
             else:
                 self.reads.take(event.kind, event.body, caller, effects)
         except InvalidArgument as error:
@@ -214,9 +219,10 @@ class Replica:
         self._snapshot_bytes = event.size_bytes
         self.raft.on_snapshot_saved(event.meta, self._first_of_tail(event.meta.index))
 
-    def on_snapshot_failed(self) -> None:
+    def on_snapshot_failed(self, effects: Effects) -> None:
         """Try again when as much has been applied once more."""
         self._saving = None
+        self.backups.fail(effects.replies)
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
 
     def _first_of_tail(self, index: LogIndex) -> LogIndex:
@@ -290,6 +296,10 @@ class Replica:
             self._apply_queue.extend(output.committed)
         if self._apply_queue:
             self._apply(effects)
+        if self.backups.is_waited_for:
+            is_wanted = self.backups.look(self.applied, self.snapshot, effects.replies)
+            if is_wanted and self._saving is None and not self._apply_queue:
+                self._save_snapshot(effects)
         if self.administration.is_waited_for:
             self.administration.look(effects.replies)
         if self.raft.configuration is not self._configuration:
@@ -417,7 +427,7 @@ class Replica:
         """No longer the leader: nobody may wait here for what another leader decides."""
         replies = effects.replies
         self.administration.give_up(replies)
-        replies.extend(self._not_leader(caller) for caller in self._callers)
+        replies.extend(self._not_leader(caller) for caller in (*self._callers, *self.backups.give_up()))
         why = "the leader lost its office first"
         for waiting in self._waiting.values():
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)

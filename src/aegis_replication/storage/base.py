@@ -15,13 +15,19 @@ FORMAT_VERSION = 1
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """Whose directory this is; written once, before anything else, and never changed."""
+    """Whose directory this is; written before anything else, changed by nothing but a recovery from a lost majority."""
 
     cluster: str
     node: NodeId
     incarnation: int  # 64 random bits: a directory that was lost and made anew has another one
     format_version: int = FORMAT_VERSION
     joins: bool = False  # made to join a cluster: its node never begins one, even while it knows of none
+    first_incarnation: int = 0  # what its log is marked with, if that is another one; 0: the same
+
+    @property
+    def log_incarnation(self) -> int:
+        """What segments and records carry, so that none of another directory is taken for one of these."""
+        return self.first_incarnation or self.incarnation
 
 
 class StorageStats(msgspec.Struct, frozen=True):
@@ -55,6 +61,20 @@ class SnapshotWriter(Protocol):
         """Forget what was written."""
 
 
+class SnapshotHold(Protocol):
+    """A snapshot that stays readable while somebody carries it away, also when a newer one has taken its place."""
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` raw bytes of the file at `offset`. Raises DiskFailed."""
+
+    def close(self) -> None:
+        """It may go."""
+
+
 class SnapshotStore(Protocol):
     """Snapshots of all groups, the newest of each kept."""
 
@@ -71,6 +91,9 @@ class SnapshotStore(Protocol):
         """Up to `size` raw bytes of the snapshot's file at `offset`, and the file's total size;
         (b"", 0) when it is gone.
         """
+
+    def hold(self, group: GroupId, snapshot: EntryId) -> SnapshotHold | None:
+        """Keep a snapshot's file readable until the hold is closed; None when it is gone already."""
 
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
         """Take raw bytes of a peer's snapshot file into a temporary file; the offset wanted next.

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from zlib import crc32
 
@@ -211,7 +211,28 @@ def take_lock(files: Files, root: str, *, owner: bytes | None) -> int:
     )
 
 
-def _create(files: Files, root: str, identity: Identity, segment_bytes: int) -> None:
+def create_from_snapshots(path: str, identity: Identity, fill: Callable[[FileSnapshots], None]) -> None:
+    """Make a new data directory whose log begins after the snapshots that `fill` saves in it.
+
+    Until all of it is durable it has no identity, and no node starts on it. Raises StorageError when it isn't new.
+    """
+    files = RealFiles()
+    with storage_errors(path):
+        _make_directories(files, path)
+        lock = take_lock(files, path, owner=str(os.getpid()).encode())
+        try:
+            _create(files, path, identity, SEGMENT_BYTES, fill)
+        finally:
+            files.close(lock)
+
+
+def _create(
+    files: Files,
+    root: str,
+    identity: Identity,
+    segment_bytes: int,
+    fill: Callable[[FileSnapshots], None] = lambda snapshots: None,
+) -> None:
     """A new data directory. The identity comes last: a directory that has one is complete."""
     log, snapshots = f"{root}/{LOG_NAME}", f"{root}/{SNAPSHOTS_NAME}"
     files.make_directory(log)
@@ -223,6 +244,7 @@ def _create(files: Files, root: str, identity: Identity, segment_bytes: int) -> 
             "directory"
         )
     wal.create()
+    fill(FileSnapshots(files, snapshots))
     files.sync_directory(root)
     write_identity(files, root, identity)
     parent = os.path.dirname(root)
@@ -235,6 +257,7 @@ def write_identity(files: Files, root: str, identity: Identity) -> None:
     path, aside = f"{root}/{IDENTITY_NAME}", f"{root}/{IDENTITY_NAME}.tmp"
     with contextlib.suppress(FileNotFoundError):
         files.unlink(aside)
+    first = identity.first_incarnation
     line = msgspec.json.encode(
         {
             "format_version": identity.format_version,
@@ -242,6 +265,7 @@ def write_identity(files: Files, root: str, identity: Identity) -> None:
             "node": identity.node,
             "incarnation": f"{identity.incarnation:016x}",
             **({"joins": True} if identity.joins else {}),
+            **({"first_incarnation": f"{first:016x}"} if first else {}),
         }
     )
     handle = files.open(aside, "create")
@@ -279,7 +303,8 @@ def read_identity(files: Files, root: str) -> Identity | None:
         if rest != f"crc32 {crc32(line):08x}\n".encode():
             raise ValueError(f"checksum {crc32(line):08x}, the file says {rest[:40]!r}")
         incarnation, joins = int(fields["incarnation"], 16), bool(fields.get("joins", False))
-        return Identity(str(fields["cluster"]), str(fields["node"]), incarnation, version, joins)
+        first = int(fields.get("first_incarnation", "0"), 16)
+        return Identity(str(fields["cluster"]), str(fields["node"]), incarnation, version, joins, first)
     except AegisError:
         raise
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:

@@ -51,7 +51,7 @@ class Segment:
 def pack_segment_header(identity: Identity, segment: int, size: int) -> bytes:
     """The first sector of a segment: its id, its size, and whose it is."""
     name = msgspec.msgpack.encode((identity.cluster, identity.node))
-    fields = _FIELDS.pack(_MAGIC, identity.format_version, len(name), segment, size, identity.incarnation) + name
+    fields = _FIELDS.pack(_MAGIC, identity.format_version, len(name), segment, size, identity.log_incarnation) + name
     header = fields + _CHECKSUM.pack(crc32(fields))
     if len(header) > _HEADER_BYTES:
         raise InvalidArgument(
@@ -168,12 +168,12 @@ class SegmentFiles:
             if (owner.cluster, owner.node, owner.incarnation) != (
                 self.identity.cluster,
                 self.identity.node,
-                self.identity.incarnation,
+                self.identity.log_incarnation,
             ):
                 raise WrongIdentity(
                     f"{path} belongs to node {owner.node} of cluster {owner.cluster} (incarnation "
                     f"{owner.incarnation:016x}), its directory to node {self.identity.node} of {self.identity.cluster} "
-                    f"({self.identity.incarnation:016x}): put back the directory's own files"
+                    f"({self.identity.log_incarnation:016x}): put back the directory's own files"
                 )
             if id_ != segment:
                 raise CorruptRecord(path, 0, f"the header of segment {segment}", f"that of segment {id_}")

@@ -209,6 +209,28 @@ class _Receiving:
         self.file, self.meta, self.total_bytes = file, meta, total_bytes
 
 
+class FileHold:
+    """A snapshot's open file: deleted or not, it can be read to its end."""
+
+    __slots__ = ("_files", "_handle", "path", "size")
+
+    def __init__(self, files: Files, path: str) -> None:
+        self._files, self.path = files, path
+        self._handle = files.open(path, "read")
+        self.size = files.size(self._handle)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` raw bytes at `offset`. Raises DiskFailed."""
+        try:
+            return self._files.pread(self._handle, size, offset)
+        except OSError as error:
+            raise DiskFailed(f"{self.path}: can't be read: {error}") from error
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._files.close(self._handle)
+
+
 class FileSnapshots:
     """The snapshots of all groups of one node, in one directory."""
 
@@ -317,6 +339,13 @@ class FileSnapshots:
             raise DiskFailed(f"{self.path_of(group, snapshot)}: can't be read: {error}") from error
         finally:
             self._files.close(handle)
+
+    def hold(self, group: GroupId, snapshot: EntryId) -> FileHold | None:
+        """A snapshot kept readable until the hold is closed; None when it is gone already."""
+        try:
+            return FileHold(self._files, self.path_of(group, snapshot))
+        except FileNotFoundError:
+            return None
 
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
         """Take raw bytes of a peer's file; the offset wanted next, `total_bytes` when the whole is verified and named.

@@ -79,7 +79,7 @@ class Wal:
     def __init__(self, files: Files, path: str, identity: Identity, segment_bytes: int) -> None:
         self._files = files
         self.segments = SegmentFiles(files, path, identity, segment_bytes)
-        self._seed = checksum_seed(identity.incarnation)
+        self._seed = checksum_seed(identity.log_incarnation)
         self.live = LiveRecords()
         self._failed: str | None = None
         # Ids of the log's segments, from the oldest needed one to the one being written; the recycler takes the oldest.
