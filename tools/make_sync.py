@@ -1,6 +1,6 @@
 """How does the blocking API come about? Written from the async one: same names, same signatures, same words.
 
-`make sync` writes client.py, operations.py and local.py of aegis_replication/sync; tests/house notices when that is due.
+`make sync` writes client.py, operations.py and local.py of sync/; tests/house notices when that is due.
 """
 
 import ast
