@@ -40,8 +40,8 @@ def draw_clock_plan(random: Random, others: Collection[str] = ()) -> ClockPlan:
     return ClockPlan(
         lease=is_alone or random.random() < 0.75,
         is_alone=is_alone,
-        clock_error=random.choice((0.0, 0.01, CLOCK_ERROR, CLOCK_ERROR)),
-        reads_elsewhere=random.choice((0.0, 0.4, 0.8)),
+        clock_error=CLOCK_ERROR if is_alone else random.choice((0.0, 0.01, CLOCK_ERROR, CLOCK_ERROR)),
+        reads_elsewhere=random.choice((0.4, 0.8) if is_alone else (0.0, 0.4, 0.8)),
         kinds=(1 if has_churn else 4) * tuple(kind for kind in STRIKES if random.random() < 0.75),
     )
 
@@ -53,7 +53,7 @@ def elsewhere(choose: Choose, part: float) -> Choose:
         asked = choose(client, random)
         if not asked.is_query or random.random() >= part:
             return asked
-        staleness_ms = random.choice((0, 0, 20, 150, 1000))
+        staleness_ms = random.choice((0, 20, 20, 150, 1000))
         return msgspec.structs.replace(asked, is_anywhere=True, staleness_ms=staleness_ms)
 
     return spread
