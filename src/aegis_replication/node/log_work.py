@@ -1,14 +1,14 @@
 """How does a node write its log without waiting longer than it must? Inline or aside, in order, marked when quiet."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
 from aegis_replication.engine.events import RoomChanged
-from aegis_replication.errors import DiskFailed, DiskFull
+from aegis_replication.errors import DiskFailed
 from aegis_replication.log import LogWrite
 from aegis_replication.node.clock import now_seconds
+from aegis_replication.storage.backlog import Backlog
 from aegis_replication.storage.base import Storage
 from aegis_replication.storage.flush import Flusher
 
@@ -41,9 +41,7 @@ class LogWork:
         self._flusher = Flusher(storage, stall_ms=stall_ms)
         self._quiet_seconds = quiet_ms / 1000.0
         self._on_flushed, self._on_failed, self._on_room = on_flushed, on_failed, on_room
-        self._room_bytes: int | None = None  # as told last
-        # What a full disk had no room for, in order; the first of them was begun.
-        self._stuck: list[Sequence[LogWrite]] = []
+        self._backlog = Backlog(storage, self._write)
         self._last_write = now_seconds()
         # Nothing was written since the last mark record; of what was recovered nobody knows.
         self._is_marked = False
@@ -58,14 +56,8 @@ class LogWork:
         self._last_write = now_seconds()
         self._is_marked = False
         self._maintain_soon()
-        if self._stuck:
-            self._stuck.append(writes)
-            return False
         try:
-            return self._write(writes)
-        except DiskFull:
-            self._stuck.append(writes)
-            return False
+            return self._backlog.write(writes)
         finally:
             self._tell_room()
 
@@ -81,22 +73,16 @@ class LogWork:
         return False
 
     def _tell_room(self) -> None:
-        room_bytes = self._storage.room_bytes
-        if room_bytes != self._room_bytes:
-            was_full, self._room_bytes = self._room_bytes is not None, room_bytes
-            why = self._storage.stats().full
-            if why and not was_full:
-                log.warning("node=%s: %s; writes are refused until then, reads go on", self._storage.identity.node, why)
-            elif not why:
-                log.info("node=%s: the disk has room again: writes go on", self._storage.identity.node)
-            self._on_room(RoomChanged(room_bytes, why))
-
-    def _write_stuck(self) -> None:
-        """What found no room before, in order. Raises DiskFull when there is none yet."""
-        while self._stuck:
-            if self._write(self._stuck[0]):
-                self._on_flushed(self._stuck[0])
-            del self._stuck[0]
+        was_full = self._backlog.is_full
+        news = self._backlog.news()
+        if news is None:
+            return
+        room_bytes, why = news
+        if why and not was_full:
+            log.warning("node=%s: %s; writes are refused until then, reads go on", self._storage.identity.node, why)
+        elif not why:
+            log.info("node=%s: the disk has room again: writes go on", self._storage.identity.node)
+        self._on_room(RoomChanged(room_bytes, why))
 
     def _flush_aside(self) -> None:
         self._flushing, self._unflushed = self._unflushed, []
@@ -121,16 +107,14 @@ class LogWork:
 
         Not while a flush goes on aside, however long: whoever slept until then would wake again and again for nothing.
         """
-        is_busy = self._flushing or self._stuck
+        is_busy = self._flushing or self._backlog
         return float("inf") if self._is_marked or is_busy else self._last_write + self._quiet_seconds
 
     def mark_when_quiet(self) -> None:
         """One mark record once nothing was written for a while: it covers the last batch. Raises DiskFailed."""
         if not self._flushing and now_seconds() >= self.mark_due:
             self._is_marked = True
-            try:
-                self._storage.mark()
-            except DiskFull:  # the next write is marked, then
+            if not self._backlog.mark():  # the next write is marked, then
                 self._maintain_soon()
                 self._tell_room()
 
@@ -146,13 +130,14 @@ class LogWork:
             return
         try:
             pause = _PAUSE_SECONDS if self._storage.maintain() else 0.0
-            with contextlib.suppress(DiskFull):
-                self._write_stuck()
+            for writes, is_durable in self._backlog.retry():
+                if is_durable:
+                    self._on_flushed(writes)
             self._tell_room()
         except Exception as error:
             self._on_failed(error)
             return
-        if not pause and (self._stuck or self._room_bytes is not None):
+        if not pause and (self._backlog or self._backlog.is_full):
             pause = _FULL_PAUSE_SECONDS
         if pause:
             self._is_maintaining = True

@@ -12,7 +12,16 @@ from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
-from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
+from aegis_replication.engine.events import (
+    Event,
+    PeerLost,
+    PeerSeen,
+    Persisted,
+    Received,
+    Requested,
+    RoomChanged,
+    Ticked,
+)
 from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
@@ -20,16 +29,10 @@ from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import LogWrite, RecoveredGroup
 from aegis_replication.simulation.clock import Clock, drawn_clock
 from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
-from aegis_replication.simulation.full_disk import FullDisk
-from aegis_replication.simulation.host_settings import (
-    WALL_EPOCH_MS,
-    HostSettings,
-    HostState,
-    Watcher,
-    empty_group,
-)
+from aegis_replication.simulation.host_settings import WALL_EPOCH_MS, HostSettings, HostState, Watcher, empty_group
 from aegis_replication.simulation.snapshot_saving import SnapshotSaving
 from aegis_replication.simulation.trace import Trace
+from aegis_replication.storage.backlog import Backlog
 from aegis_replication.storage.base import Storage
 
 
@@ -37,7 +40,7 @@ class Host:
     """One node's machine: its disk stays, its processes come and go."""
 
     # fmt: off
-    __slots__ = ("_busy_until_ms", "_flush_queue", "_flushing", "_full", "_inbox", "_last_write_ms", "_marked",
+    __slots__ = ("_busy_until_ms", "_backlog", "_flush_queue", "_flushing", "_inbox", "_last_write_ms", "_marked",
                  "_random", "_saving", "_turn_at_ms", "clock", "damage", "disk", "engine", "flushes", "incarnation",
                  "is_founder", "is_retired", "life", "met", "node", "own_clock", "peers", "send", "settings",
                  "stall_ms", "state", "storage", "trace", "watcher")
@@ -90,7 +93,6 @@ class Host:
         self._turn_at_ms = 0.0  # the turn asked for; 0: none
         self._flushing: list[LogWrite] = []  # written, their flush aside is under way
         self._flush_queue: list[LogWrite] = []  # written since it began
-        self._full = FullDisk()
         self._last_write_ms = 0.0
         self._marked = True
         self._saving = SnapshotSaving(
@@ -135,7 +137,8 @@ class Host:
             now_ms=self.own_clock.now_ms,
         )
         self.state, self.damage = "up", None
-        self._inbox, self._flushing, self._flush_queue, self._full = [], [], [], FullDisk()
+        self._inbox, self._flushing, self._flush_queue = [], [], []
+        self._backlog = Backlog(self.storage, self._write_now)
         self._busy_until_ms = self._turn_at_ms = 0.0
         self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
@@ -146,9 +149,7 @@ class Host:
     def _spec(self, group: GroupId, found: RecoveredGroup | None) -> GroupSpec:
         recovered = found or empty_group()
         config = self.settings.config.replace(node_id=self.node, peers=self.settings.config.voters)
-        pieces = None
-        if recovered.snapshot is not None:
-            pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
+        pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id) if recovered.snapshot else None
         return GroupSpec(
             config,
             self.settings.make_machine(self.node, group),
@@ -356,16 +357,20 @@ class Host:
         for write in writes:
             self.trace.note(self.node, "writes", write)
         if self.settings.aside:
-            if self._full.write(self.storage, writes, durable=False):
+            if self._backlog.write(writes):
                 self._flush_soon(writes)
             return True
         self.disk.is_awaited = True
-        if not self._full.write(self.storage, writes, durable=True):
+        if not self._backlog.write(writes):
             self.disk.end_wait()
             return True
         self._block(self.disk.spent_ms, self._flushed_inline, writes)
         self.disk.spent_ms = 0.0
         return False
+
+    def _write_now(self, writes: Sequence[LogWrite]) -> bool:
+        self.storage.write(writes, durable=not self.settings.aside)
+        return True
 
     def _flush_soon(self, writes: Sequence[LogWrite]) -> None:
         self._flush_queue.extend(writes)
@@ -374,14 +379,16 @@ class Host:
 
     def _see_room(self) -> bool:
         """Housekeeping, and what a full disk had no room for before; is there something to do about it?"""
-        written, event = self._full.look(self.storage, durable=not self.settings.aside)
+        self.storage.maintain()
+        written = [writes for writes, _ in self._backlog.retry()]
+        news = self._backlog.news()
         for writes in written:
             (self._flush_soon if self.settings.aside else self._persisted)(writes)
-        if event is not None:
-            self.trace.note(self.node, "has room for", event.room_bytes)
-            self.disk.faults["disk_regained"] += event.room_bytes is None
-            self.engine.handle(event)
-        return bool(written) or event is not None
+        if news is not None:
+            self.trace.note(self.node, "has room for", news[0])
+            self.disk.faults["disk_regained"] += news[0] is None
+            self.engine.handle(RoomChanged(*news))
+        return bool(written) or news is not None
 
     def _block(self, duration_ms: float, then: Callable[..., None], *arguments: Any) -> None:
         self._busy_until_ms = self.clock.now_ms + duration_ms
@@ -436,7 +443,7 @@ class Host:
         if self._marked or self._flushing:
             return
         if self.clock.now_ms - self._last_write_ms >= self.settings.mark_ms:
-            self._full.mark(self.storage)
+            self._backlog.mark()
             self._marked = True
 
     def _is_busy(self) -> bool:
