@@ -1,6 +1,7 @@
 """One group on this node: its Raft, its machine, and the requests that wait for either."""
 
 from collections import deque
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -192,12 +193,16 @@ class Replica:
         is_news, self.full = bool(self.full) != (room_bytes is not None), "" if room_bytes is None else why
         if not self.full or not is_news:
             return
-        effects.replies.extend(self._no_room(caller) for caller in self._callers)
+        self._turn_away(self._no_room, effects)
+        if self._saving is None and not self._apply_queue and self.bytes_since_snapshot:
+            self._save_snapshot(effects)
+
+    def _turn_away(self, answer: Callable[[Caller], tuple[int, bytes]], effects: Effects) -> None:
+        """The commands of this turn, in no entry yet, stay out of the log."""
+        effects.replies.extend(map(answer, self._callers))
         self._taken_bytes -= self._commands_bytes
         self._taken_commands -= len(self._commands)
         self._commands, self._callers, self._commands_bytes = [], [], 0
-        if self._saving is None and not self._apply_queue and self.bytes_since_snapshot:
-            self._save_snapshot(effects)
 
     def _no_room(self, caller: Caller) -> tuple[int, bytes]:
         what = f"node {self.node} takes no writes: {self.full}, then they go on by themselves; reads go on"
@@ -427,13 +432,14 @@ class Replica:
         """No longer the leader: nobody may wait here for what another leader decides."""
         replies = effects.replies
         self.administration.give_up(replies)
-        replies.extend(self._not_leader(caller) for caller in (*self._callers, *self.backups.give_up()))
+        self._turn_away(self._not_leader, effects)
+        replies.extend(self._not_leader(caller) for caller in self.backups.give_up())
         why = "the leader lost its office first"
         for waiting in self._waiting.values():
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
         replies.extend(self._not_leader(caller) for caller in self.reads.give_up())
-        self._commands, self._callers, self._waiting = [], [], {}
-        self._commands_bytes = self._taken_bytes = self._taken_commands = 0
+        self._waiting = {}
+        self._taken_bytes = self._taken_commands = 0
 
     def _not_leader(self, caller: Caller) -> tuple[int, bytes]:
         leader = self.raft.leader if self.raft.leader != self.node else None
