@@ -175,9 +175,8 @@ class Inspection:
             replayed.check_whole(self._segments.path_of)
             newest = self._snapshots.find()
             for group, records in sorted(replayed.groups.items()):
-                entries = [records.entries[index][0] for index in range(records.base.index + 1, records.highest + 1)]
-                state = records.hard_state or HardState()
-                found[group] = RecoveredGroup(state, records.base, entries, newest.get(group))
+                found[group] = records.as_group()
+                found[group].snapshot = newest.get(group)
             for group, meta in sorted(newest.items()):  # named, and then the node went down before the log said so
                 held = found.setdefault(group, RecoveredGroup(HardState(), NOTHING, [], meta))
                 if held.hard_state.term < meta.term:

@@ -229,12 +229,10 @@ class Wal:
         if found.base_place[1]:
             body = BaseBody(group, found.base.term, found.base.index, True, found.snapshot)
             self.live.place_base(records, body, *found.base_place)
-        entries = []
-        for index in range(found.base.index + 1, found.highest + 1):
-            entry, position, size = found.entries[index]
-            self.live.place_entry(records, entry, position, size)
-            entries.append(entry)
-        return RecoveredGroup(found.hard_state or HardState(), found.base, entries, found.snapshot)
+        group_found = found.as_group()
+        for entry in group_found.entries:
+            self.live.place_entry(records, *found.entries[entry.index])
+        return group_found
 
     def _take_up(self, newer: list[LogWrite], groups: dict[GroupId, RecoveredGroup]) -> None:
         """Snapshots that were named before the log said so."""
