@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from aegis_replication.cli.loops import run
 from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_record, say
-from aegis_replication.cli.progress import progress
+from aegis_replication.cli.progress import follow, progress
 from aegis_replication.cli.target import TARGET, Target
 from aegis_replication.client.backup import BACKUP_SECONDS
 from aegis_replication.demo.progress import Progress
@@ -61,17 +61,9 @@ def backup(
     """
 
     async def main(shown: Progress) -> BackupHead:
-        begun = 0
-
-        def on_progress(done: int, total: int) -> None:
-            nonlocal begun
-            if begun != total:
-                begun = total
-                shown.begin("backing up, bytes", total)
-            shown.update(done)
-
+        told = follow(shown, "backing up, bytes")
         async with target.connect() as database:
-            head = await database.backup(file, overwrite=force, on_progress=on_progress, timeout=within)
+            head = await database.backup(file, overwrite=force, on_progress=told, timeout=within)
         shown.end()
         return head
 
@@ -112,15 +104,6 @@ def restore(
         Let it have the name of the cluster that was backed up, whose nodes are all gone for good.
     """
     with progress() as shown:
-        begun = False
-
-        def on_progress(done: int, total: int) -> None:
-            nonlocal begun
-            if not begun:
-                begun = True
-                shown.begin("restoring, pieces", total)
-            shown.update(done)
-
         restored = restore_backup(
             file,
             data,
@@ -129,7 +112,7 @@ def restore(
             now_ms=time.time_ns() // 1_000_000,
             random=SystemRandom(),
             same_cluster=same_cluster,
-            on_progress=on_progress,
+            on_progress=follow(shown, "restoring, pieces"),
         )
         shown.end()
     if format.output == "table":
