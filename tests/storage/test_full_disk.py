@@ -3,8 +3,10 @@
 import pytest
 from storage_lab import Lab, forgotten
 
+from aegis_replication.consensus.member import RECORD_BYTES
 from aegis_replication.errors import DiskFull
 from aegis_replication.log import HardState, LogWrite
+from aegis_replication.storage.room import RECORD_OVERHEAD_BYTES
 
 
 def filled(lab: Lab) -> int:
@@ -28,6 +30,10 @@ def test_the_reserve_is_set_aside_before_anybody_needs_it(lab: Lab) -> None:
 
     assert lab.storage.stats().reserve_bytes == lab.segment_bytes
     assert lab.storage.room_bytes is None
+
+
+def test_a_replica_reckons_with_no_less_for_an_entry_than_the_log_takes() -> None:
+    assert RECORD_BYTES >= RECORD_OVERHEAD_BYTES
 
 
 def test_a_full_disk_says_how_much_it_takes_and_why(lab: Lab) -> None:
