@@ -31,7 +31,8 @@ class ClockPlan(msgspec.Struct, frozen=True):
 def draw_clock_plan(random: Random, others: Collection[str] = ()) -> ClockPlan:
     """Half of the runs know nothing of leases; of the others, most have one from the start.
 
-    `others` are the run's other faults: where members come and go, clocks must not crowd that out.
+    `others` are the run's other faults: where members come and go, clocks must not crowd that out. In many of the rest
+    clocks are alone, and as wrong as they may be: among other faults a lease seldom lasts until it could do harm.
     """
     has_churn = bool(set(others) & churn.STRIKES.keys())
     if random.random() < (0.75 if has_churn else 0.4):
