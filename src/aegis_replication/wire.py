@@ -263,7 +263,8 @@ REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
     NOT_AN_INTEGER,  # text
     REFUSED,  # text; beyond the session's window, wrong epoch, locked: had no effect and leaves no trace
     CHANGE_REFUSED,  # [error's name, text]; a change of members or a hand-over that can't be made as asked, or not now
-) = range(11)
+    DISK_FULL,  # text; the leader's disk has no room for more: had no effect
+) = range(12)
 
 
 class Request(NamedTuple):

@@ -61,6 +61,13 @@ class LeavingSoon(msgspec.Struct, frozen=True, gc=False):
     """The node is about to stop: whatever it leads is to be led by another."""
 
 
+class RoomChanged(msgspec.Struct, frozen=True, gc=False):
+    """The disk is full, and so many bytes of entries find room in what is left; None: it isn't full (any more)."""
+
+    room_bytes: int | None
+    why: str = ""  # for whoever is refused
+
+
 class SnapshotSaved(msgspec.Struct, frozen=True, gc=False):
     """A snapshot asked for by SaveSnapshot is on disk under its name."""
 
@@ -113,6 +120,7 @@ Event: TypeAlias = (
     | PeerLost
     | PeerSeen
     | LeavingSoon
+    | RoomChanged
     | SnapshotSaved
     | SnapshotFailed
     | ChunkRead

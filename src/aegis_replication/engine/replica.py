@@ -58,6 +58,7 @@ class Replica:
         "applied",
         "commands_since_snapshot",
         "bytes_since_snapshot",
+        "full",
         "group",
         "has_new_members",
         "limits",
@@ -121,6 +122,7 @@ class Replica:
         self.reads = Reads(self.raft, self.machine, spec.limits.waiting_reads)
         # Committed entries not yet applied.
         self._apply_queue: deque[Entry] = deque()
+        self.full = ""  # why this node's disk takes no writes of clients; "" while it does
         self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
         self._saving: SnapshotMeta | None = None
         self._snapshot_bytes = 0  # size of the last snapshot
@@ -147,6 +149,9 @@ class Replica:
 
     def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
         self.machine.check(body)
+        if self.full:
+            effects.replies.append(self._no_room(caller))
+            return
         if (
             self._taken_bytes + len(body) > self.limits.waiting_bytes and self._taken_bytes
         ) or self._taken_commands >= self.limits.waiting_commands:
@@ -175,6 +180,23 @@ class Replica:
                 self.raft.transfer()
             except (ChangePending, ChangeRefused):
                 pass  # nobody else can: they will elect one when this node is gone
+
+    def on_room_changed(self, room_bytes: int | None, why: str, effects: Effects) -> None:
+        """The disk is full, or has room again: what isn't in the log yet stays out of it, and a snapshot makes room."""
+        self.raft.on_room_changed(room_bytes)
+        is_news, self.full = bool(self.full) != (room_bytes is not None), "" if room_bytes is None else why
+        if not self.full or not is_news:
+            return
+        effects.replies.extend(self._no_room(caller) for caller in self._callers)
+        self._taken_bytes -= self._commands_bytes
+        self._taken_commands -= len(self._commands)
+        self._commands, self._callers, self._commands_bytes = [], [], 0
+        if self._saving is None and not self._apply_queue and self.bytes_since_snapshot:
+            self._save_snapshot(effects)
+
+    def _no_room(self, caller: Caller) -> tuple[int, bytes]:
+        what = f"node {self.node} takes no writes: {self.full}, then they go on by themselves; reads go on"
+        return reply_error(caller, wire.DISK_FULL, what)
 
     def on_persisted(self, number: int) -> None:
         """Write `number` and all before it are on disk."""

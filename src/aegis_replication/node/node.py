@@ -108,6 +108,7 @@ class Node:
             stall_ms=self.options.config.election_timeout_min_ms,
             on_flushed=self._on_flushed,
             on_failed=self._fail,
+            on_room=self._on_event,
         )
         self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event)
         self._started_at = now_seconds()

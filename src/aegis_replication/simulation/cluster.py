@@ -430,7 +430,7 @@ class Cluster:
         self.heal()
         for name, host in self.hosts.items():
             host.disk.speed = DiskSpeed()
-            host.disk.failing = host.disk.full = False
+            host.disk.failing = host.disk.full = host.disk.full_in_place = False
             host.disk.cut_at = 0
             if host.state == "paused":
                 self.resume(name)

@@ -59,6 +59,7 @@ class SimulatedDisk:
         "failing",
         "faults",
         "full",
+        "full_in_place",
         "is_awaited",
         "random",
         "speed",
@@ -83,9 +84,10 @@ class SimulatedDisk:
         # Changing calls so far, and the count at which the power fails in the middle of one (0: never).
         self.calls = 0
         self.cut_at = 0
-        # The next flush answers EIO; no space is left for a file to grow.
+        # The next flush answers EIO; no space is left for a file to grow, nor, where each write takes new blocks, for
+        # any other write. Only these last longer than a process.
         self.failing = False
-        self.full = False
+        self.full = self.full_in_place = False
         # A process stands still until the flush is over: should the power fail before `end_wait`, it never was.
         self.is_awaited = False
         self._promised: list[tuple[SectorFile, str, int, int]] = []
@@ -164,12 +166,25 @@ class SimulatedDisk:
             self._put_back(inode, offset, after)
         if after > len(inode.content):
             self._need_space(path)
+        if self.full_in_place:
+            part = data[: self.random.randrange(len(data) + 1)]  # as much as found room
+            inode.write(offset, part, self.calls + 1)
+            self._count()
+            self._refuse_space(path)
         inode.write(offset, data, self.calls + 1)
         self._count()
         if not dsync:
             return
         self._flush(inode, path)
         self._promise(inode, path, inode.written - 1, inode.written)
+
+    def allocate(self, handle: int, size: int) -> None:
+        inode, path, _, _ = self._open_file(handle)
+        before = len(inode.content)
+        if size > before:
+            self._need_space(path)
+            inode.write(before, bytes(size - before), self.calls + 1)
+        self._count()
 
     def sync(self, handle: int) -> None:
         self.end_sync(self.begin_sync(handle))
@@ -277,7 +292,7 @@ class SimulatedDisk:
         self._stop()
 
     def _stop(self) -> None:
-        self._dead, self.cut_at, self.failing, self.full = False, 0, False, False
+        self._dead, self.cut_at, self.failing = False, 0, False
         self._promised.clear()
         self.is_awaited = False
         self._handles.clear()
@@ -390,8 +405,11 @@ class SimulatedDisk:
 
     def _need_space(self, path: str) -> None:
         if self.full:
-            self.faults["disk_full"] += 1
-            raise OSError(errno.ENOSPC, "no space left on device", path)
+            self._refuse_space(path)
+
+    def _refuse_space(self, path: str) -> None:
+        self.faults["disk_full"] += 1
+        raise OSError(errno.ENOSPC, "no space left on device", path)
 
 
 def _parent(path: str) -> str:

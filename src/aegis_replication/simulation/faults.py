@@ -35,7 +35,7 @@ class Nemesis:
         self.random: Random = cluster.clock.random("nemesis")
         self.churn = Churn(cluster, cluster.clock.random("churn"))
         self.clocks = ClockFaults(cluster, clock_plan, cluster.clock.random("clock faults"))
-        self._kinds = (*plan.kinds, *clock_plan.kinds)
+        self._kinds = clock_plan.kinds if clock_plan.is_alone and clock_plan.kinds else (*plan.kinds, *clock_plan.kinds)
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
@@ -345,12 +345,15 @@ class Nemesis:
             host.disk.failing = True
 
     def _full_disk(self) -> None:
+        """No file grows on one disk, or on all of them; or, where each write takes new blocks, nothing is written."""
         if host := self._victim():
-            host.disk.full = True
-            self._later(2.0 * self._some_ms(), self._emptier_disk, host)
+            for full in self._up() if self.random.random() < 0.3 else [host]:
+                full.disk.full = True
+                full.disk.full_in_place = self.random.random() < 0.3
+                self._later(5.0 * self._some_ms(), self._emptier_disk, full)
 
     def _emptier_disk(self, host: Host) -> None:
-        host.disk.full = False
+        host.disk.full = host.disk.full_in_place = False
 
     def _damage(self) -> None:
         """Bits turn in what was flushed a while ago, while the node is down: it must notice, or not need them."""

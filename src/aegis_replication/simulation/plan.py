@@ -63,6 +63,7 @@ COUNTED: Final = (
     "flush_slow",
     "flush_failed",
     "disk_full",
+    "disk_regained",
     "bit_flip",
     "damage_refused",
     "garbage_behind_tail",

@@ -35,6 +35,8 @@ class StorageStats(msgspec.Struct, frozen=True):
     allocated_bytes: int  # what the directory takes on disk
     segments: int
     filesystem: str
+    full: str = ""  # why there is no room for more: writes are refused meanwhile, reads go on
+    reserve_bytes: int = 0  # set aside, so that votes and what makes room always find some
 
 
 class SnapshotWriter(Protocol):
@@ -74,8 +76,8 @@ class SnapshotStore(Protocol):
         """Take raw bytes of a peer's snapshot file into a temporary file; the offset wanted next.
 
         Offset 0 starts over; any other gap keeps what is there. When the last byte is in, the whole is verified: a
-        damaged
-        one is deleted and 0 comes back; a good one is flushed, named, and `total_bytes` comes back.
+        damaged one is deleted and 0 comes back; a good one is flushed, named, and `total_bytes` comes back. Raises
+        DiskFull when there is no room for it: nothing of it is left then.
         """
 
 
@@ -91,6 +93,13 @@ class Storage(Protocol):
         """The snapshots beside the log."""
 
     @property
+    def room_bytes(self) -> int | None:
+        """The disk is full, and so many bytes of entries may still be written; None: it isn't full.
+
+        Term and vote, and what makes room, find some in the reserve; `maintain` sees whether there is more again.
+        """
+
+    @property
     def flushes(self) -> FlushPolicy:
         """Told of each flush by whoever has a clock."""
 
@@ -100,7 +109,8 @@ class Storage(Protocol):
     def write(self, writes: Sequence[LogWrite], *, durable: bool) -> None:
         """Write all of them; with `durable` they, and all before them, are on disk when it returns (one flush for all).
 
-        Raises DiskFailed, after which nothing more may be written or acknowledged.
+        Raises DiskFailed, after which nothing more may be written or acknowledged; or DiskFull: nothing is lost then,
+        and nothing else may be written before the same call was made again, and ended well.
         """
 
     def flush(self) -> None:

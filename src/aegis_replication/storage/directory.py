@@ -13,6 +13,7 @@ from aegis_replication.errors import (
     CorruptRecord,
     DirectoryInUse,
     DiskFailed,
+    DiskFull,
     IncompatibleVersion,
     StorageError,
     WrongIdentity,
@@ -88,7 +89,10 @@ class DirectoryStorage:
             newest = self.snapshots.find()
             found = self._wal.find()
             self._check_reach(found, newest)
-            groups = self._wal.resume(found, newest)
+            try:
+                groups = self._wal.resume(found, newest)
+            except DiskFull as error:
+                raise self._wal.fail(f"{error}, then start this node again") from error
             self.snapshots.tidy()
         self._recovered = True
         return groups
@@ -108,6 +112,10 @@ class DirectoryStorage:
 
     def write(self, writes: Sequence[LogWrite], *, durable: bool) -> None:
         self._wal.write(writes, durable=durable)
+
+    @property
+    def room_bytes(self) -> int | None:
+        return self._wal.room_bytes
 
     def flush(self) -> None:
         self._wal.flush()
@@ -139,6 +147,8 @@ class DirectoryStorage:
             allocated_bytes=wal.allocated_bytes + self.snapshots.total_bytes,
             segments=wal.segment_count,
             filesystem=self._files.filesystem(self.path),
+            full=wal.room.full,
+            reserve_bytes=wal.segments.segment_bytes if wal.segments.has_reserve else 0,
         )
 
     def close(self) -> None:
@@ -147,7 +157,8 @@ class DirectoryStorage:
             return
         try:
             if self._recovered and not self._wal.has_failed:
-                self._wal.mark()
+                with contextlib.suppress(DiskFull):  # then a later damage of the last batch looks like a torn write
+                    self._wal.mark()
         finally:
             self._recycler.stop()
             self._wal.close()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from aegis_replication.errors import DiskFull
 from aegis_replication.ids import GroupId
 from aegis_replication.simulation.mutants.mutant import Mutant, around, instead
 from aegis_replication.storage import records as record_format
@@ -27,9 +28,23 @@ def _flush_again(spill: Any, wal: Wal, *, durable: bool) -> None:
     try:
         spill(wal, durable=durable)
     except OSError:
-        wal._buffers_start = wal._offset
+        wal._unflushed.update({segment: wal.end for segment, _, _ in wal._chunks})
+        wal._chunks.clear()
         wal._unflushed[wal.current] = wal.end
         wal._sync()
+
+
+def _take_for_written(spill: Any, wal: Wal, *, durable: bool) -> None:
+    """What found no room is forgotten."""
+    try:
+        spill(wal, durable=durable)
+    except DiskFull:
+        wal._chunks.clear()
+        wal._settle(wal.end)
+
+
+def _find_no_room(wal: Wal) -> None:
+    raise DiskFull("the disk was full once")
 
 
 def _never_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
@@ -103,6 +118,16 @@ STORAGE = (
         "failed_flush_repeated",
         "a flush that failed is tried again, instead of stopping the node",
         (around(Wal, "spill", _flush_again),),
+    ),
+    Mutant(
+        "written_without_room",
+        "what a full disk had no room for counts as written",
+        (around(Wal, "spill", _take_for_written),),
+    ),
+    Mutant(
+        "full_for_ever",
+        "nobody looks whether a full disk has room again",
+        (instead(Wal, "regain", _find_no_room),),
     ),
     Mutant(
         "damage_taken_for_torn",
