@@ -269,7 +269,12 @@ def a_changed_byte_is_a_typed_error_or_another_clock(clock: Any, at: int, bit: i
         read = type(clock).from_bytes(bytes(damaged))
     except (UndecodableBytes, IncompatibleVersion):
         return
-    reads_back(read)
+    if isinstance(read, VersionedValue | DottedVersionVectorSet):
+        # Another value may have come of it, such as a map with numbers as keys, or one that doesn't equal itself (NaN):
+        # bytes keep it, JSON has no word for it.
+        assert type(read).from_bytes(read.to_bytes()).to_bytes() == read.to_bytes()
+    else:
+        reads_back(read)
 
 
 def by_knowledge(one: DottedVersionVectorSet, other: DottedVersionVectorSet) -> Ordering:
