@@ -366,7 +366,7 @@ def _dots(field: Any, store: Store) -> list[Dot]:
 def _opened(other: Replica | Delta) -> tuple[Store, CausalContext, CausalContext]:
     if isinstance(other, Replica):
         return other._open_store(), other._context, other._stable
-    return other.store, other.context, NOTHING
+    return other.store, other.context, other.stable
 
 
 def _require_above(cut: CausalContext, context: CausalContext, whose: str) -> None:
