@@ -217,7 +217,7 @@ class Cluster:
         self._miss(node)
 
     def crash(self, node: NodeId, *, losing: Losing = "some") -> None:
-        """Cut a node's power (losing "some" or all "unsynced" writes), or only end its process (losing="nothing")."""
+        """Cut a node's power (losing "some", the "beginning" or all "unsynced" of its writes), or end its process."""
         self._host(node).crash(losing)
         self._miss(node)
 

@@ -15,8 +15,8 @@ from aegis_replication.storage.files import Mode
 ROOT: Final = "disk"
 """The one directory that is there from the beginning."""
 
-Losing: TypeAlias = Literal["nothing", "unsynced", "some"]
-"""What a crash takes: nothing (only the process dies), all that wasn't synced, or some of its sectors."""
+Losing: TypeAlias = Literal["nothing", "unsynced", "some", "beginning"]
+"""What a crash takes: nothing (only the process dies), all that wasn't synced, some sectors, or the first few."""
 
 
 class PowerCut(BaseException):
@@ -271,10 +271,11 @@ class SimulatedDisk:
         self._stop()
         if losing == "nothing":
             return
-        keep = 0.0 if losing == "unsynced" else self.random.choice((0.2, 0.5, 0.8))
+        is_beginning = losing == "beginning"
+        keep = 0.0 if losing == "unsynced" else 1.0 if is_beginning else self.random.choice((0.2, 0.5, 0.8))
         lost = False
         for inode in {id(inode): inode for inode in [*self._names.values(), *self._durable_names.values()]}.values():
-            lost = inode.tear(self.random, keep) or lost
+            lost = inode.tear(self.random, keep, from_beginning=is_beginning) or lost
         for change in self._pending:
             if self.random.random() < keep:
                 self._settle(change)

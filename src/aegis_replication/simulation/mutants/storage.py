@@ -59,6 +59,10 @@ def _follow_anything(header: Header, previous: int | None) -> bool:
     return True
 
 
+def _cut_nothing(wal: Wal, chain: recovery.Chain) -> None:
+    pass
+
+
 def _home_anywhere(of_segment: int, of_offset: int, segment: int, offset: int) -> bool:
     return of_offset == offset
 
@@ -143,6 +147,16 @@ STORAGE = (
         "torn_record_believed",
         "a record counts as soon as its header is whole",
         (instead(recovery, "body_fault", lambda header, data: None),),
+    ),
+    Mutant(
+        "tail_not_cut",
+        "what lies behind the log's end after a crash is left in place",
+        (instead(Wal, "_cut_tail", _cut_nothing),),
+    ),
+    Mutant(
+        "tail_believed",
+        "what lies behind the log's end is left in place, and records don't say which one they were written after",
+        (instead(Wal, "_cut_tail", _cut_nothing), instead(recovery, "follows", _follow_anything)),
     ),
     Mutant(
         "old_segment_believed",
