@@ -285,6 +285,16 @@ class UndecodableBytes(InvalidArgument):
     """These bytes (or this JSON) are not what the type writes: cut off, damaged, or of another type."""
 
 
+class UnencodableValue(InvalidArgument):
+    """A value that would come back changed from bytes or from JSON, or not at all; `path` says where it stands in what
+    was given.
+    """
+
+    def __init__(self, path: str, carrier: str, reason: str) -> None:
+        super().__init__(f"{path} can't go into {carrier}: {reason}")
+        self.path, self.carrier = path, carrier
+
+
 class MergeMismatch(InvalidArgument):
     """Two replicas that can't be merged: of different types, or made with different bounds. Nothing was changed."""
 
