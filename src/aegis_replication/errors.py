@@ -255,6 +255,10 @@ class CorruptKey(PartitionError):
     """Bytes aren't an encoded partition key."""
 
 
+class CorruptPartitioning(PartitionError):
+    """Bytes aren't an encoded strategy or partition map, or were damaged: fetch them again from their source."""
+
+
 class InvalidBoundary(PartitionError):
     """Range boundaries overlap, leave a gap, stand out of order or cut where the strategy can't be cut."""
 
