@@ -386,8 +386,9 @@ class Node:
             if self._timer_due <= due + _GRANULARITY_SECONDS:
                 return
             self._timer.cancel()
-        self._timer_due = due
-        self._timer = self._loop.call_later(max(due - now_seconds(), 0.0), self._on_timer)
+        now = now_seconds()
+        self._timer_due = max(due, now)  # what was due while a flush went on isn't the event loop's fault
+        self._timer = self._loop.call_later(self._timer_due - now, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
