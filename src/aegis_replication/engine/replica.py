@@ -21,6 +21,7 @@ from aegis_replication.engine.reads import Reads
 from aegis_replication.engine.replies import Caller, answer, reply_error
 from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
+from aegis_replication.events import MembersChanged, SnapshotInstalled, SnapshotMade
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, Kind, SnapshotMeta
 
@@ -193,7 +194,7 @@ class Replica:
         if number == self._unpersisted:
             self._unpersisted = 0
 
-    def on_snapshot_saved(self, event: SnapshotSaved) -> None:
+    def on_snapshot_saved(self, event: SnapshotSaved, effects: Effects) -> None:
         """Our own snapshot is on disk: the log before it may go, except for a tail for followers a little behind."""
         assert self._saving == event.meta, f"snapshot {event.meta.id} saved, {self._saving} was asked for"
         self._saving = None
@@ -201,6 +202,7 @@ class Replica:
             return  # a leader's snapshot overtook ours
         self.snapshot = event.meta
         self._snapshot_bytes = event.size_bytes
+        effects.news.append(SnapshotMade(self.group, event.meta.term, event.meta.index, event.size_bytes))
         self.raft.on_snapshot_saved(event.meta, self._first_of_tail(event.meta.index))
 
     def on_snapshot_failed(self, effects: Effects) -> None:
@@ -230,7 +232,7 @@ class Replica:
         elif self.snapshot is not None and self.snapshot.id != event.meta.id:
             effects.requests.append(ReadChunk(self.group, event.target, self.snapshot, 0))
 
-    def on_chunk_stored(self, event: ChunkStored) -> None:
+    def on_chunk_stored(self, event: ChunkStored, effects: Effects) -> None:
         """A chunk of a leader's snapshot was taken; with the last one the machine becomes that state."""
         if not event.complete:
             self.raft.on_snapshot_stored(event.source, event.snapshot, event.next_offset)
@@ -246,6 +248,7 @@ class Replica:
         self.snapshot = meta
         self._snapshot_bytes = event.size_bytes
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
+        effects.news.append(SnapshotInstalled(self.group, meta.term, meta.index, event.size_bytes, event.source))
 
     def _keep_stored(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The log got to a leader's snapshot by itself meanwhile; on disk it has taken the place of ours all the same.
@@ -288,12 +291,19 @@ class Replica:
         if self.administration.is_waited_for:
             self.administration.look(effects.replies)
         if self.raft.configuration is not self._configuration:
-            self._configuration = self.raft.configuration
-            self.has_new_members = True
+            self._on_configuration(self.raft.configuration, effects)
         if output.reads or output.leased or output.lost_reads:
             self.reads.on_output(output, effects)
         self.reads.serve(self.applied, effects)
         return bool(self._apply_queue) or (bool(self.intake.commands) and self._may_propose())
+
+    def _on_configuration(self, configuration: Configuration, effects: Effects) -> None:
+        """Another configuration is in force; the first one that a process meets is no news."""
+        before, self._configuration = self._configuration, configuration
+        self.has_new_members = True
+        members = (configuration.voters, configuration.learners, configuration.outgoing)
+        if before is not None and members != (before.voters, before.learners, before.outgoing):
+            effects.news.append(MembersChanged(self.group, self.raft.configuration_index, *members))
 
     def _may_propose(self) -> bool:
         """Is it time for the next entry? While one is on its way, commands gather, and the next one is larger.
