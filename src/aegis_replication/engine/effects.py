@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from aegis_replication.consensus.messages import Message
+from aegis_replication.events import NodeEvent
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import LogWrite, SnapshotMeta
 
@@ -70,6 +71,7 @@ class Effects(msgspec.Struct):
     replies: list[tuple[int, bytes]]  # connection, packet
     requests: list[SaveSnapshot | ReadChunk | StoreChunk]
     changes: list[RoleChanged]
+    news: list[NodeEvent]  # what else changed, for whoever watches this node
     leased: list[LeasedReplies]  # ReplicationEngine.settle_leased first, with a clock read after these effects came
     peers: dict[NodeId, str] | None = None  # who the other nodes are from now on, and where ("": as told at start)
 
@@ -80,6 +82,7 @@ class Effects(msgspec.Struct):
             or self.replies
             or self.requests
             or self.changes
+            or self.news
             or self.leased
             or self.peers is not None
         )
@@ -87,4 +90,4 @@ class Effects(msgspec.Struct):
 
 def no_effects() -> Effects:
     """An empty batch."""
-    return Effects([], [], [], [], [], [])
+    return Effects([], [], [], [], [], [], [])
