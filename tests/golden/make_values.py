@@ -86,6 +86,16 @@ def collected_set() -> RWSet:
     return replica
 
 
+def retired_actors() -> ORSet:
+    replica = ORSet("n1")
+    for name in ("x", "y"):
+        other = replica.copy(name)
+        other.add(f"of {name}")
+        replica.merge(other)
+    replica.collect(replica.context(), retired=["x", "y"])
+    return replica
+
+
 def counted(counter: Any, number: int) -> None:
     counter.increment(number + 1)
     if number == 1 and hasattr(counter, "decrement"):
@@ -118,6 +128,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "GSet": two(GSet, lambda each, n: each.add(("t", n))),
     "TwoPSet": two(TwoPSet, lambda each, n: each.add(n) if n < 2 else each.remove(1)),
     "ORSet": two(ORSet, lambda each, n: each.add(("x", n, b"\xff")) if n < 2 else each.remove(("x", 1, b"\xff"))),
+    "ORSet, of retired actors": retired_actors,
     "RWSet": two(RWSet, lambda each, n: each.add("x") if n % 2 else each.remove("x")),
     "RWSet, collected": collected_set,
     "Bag": two(Bag, lambda each, n: each.add("x", 3) if n % 2 else each.remove("x")),
