@@ -64,6 +64,10 @@ class NodeSection(_Section, frozen=True):
     loop: Annotated[
         Literal["auto", "uvloop", "asyncio"], _about("the event loop; auto: uvloop where it is installed")
     ] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("how much to tell on standard error")] = (
+        "info"
+    )
+    log_format: Annotated[Literal["text", "json"], _about("log lines for people, or one JSON object a line")] = "text"
     insecure: Annotated[bool, _about("allow other than loopback addresses without encryption")] = False
 
 

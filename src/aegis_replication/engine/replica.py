@@ -14,7 +14,7 @@ from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.administration import Administration
 from aegis_replication.engine.backups import Backups
-from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
+from aegis_replication.engine.effects import Effects, MembersChanged, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.reads import Reads
 from aegis_replication.engine.replies import Caller, answer, reply_error
@@ -309,6 +309,7 @@ class Replica:
             self.administration.look(effects.replies)
         if self.raft.configuration is not self._configuration:
             self._configuration = self.raft.configuration
+            effects.members.append(MembersChanged(self.group, self.raft.configuration_index, self._configuration))
             self.has_new_members = True
         if output.reads or output.leased or output.lost_reads:
             self.reads.on_output(output, effects)

@@ -26,6 +26,7 @@ from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
 from aegis_replication.node.log_work import LogWork
+from aegis_replication.node.news import News
 from aegis_replication.node.replying import reply_all
 from aegis_replication.node.snapshot_work import SnapshotWork
 from aegis_replication.node.status import node_status
@@ -90,12 +91,11 @@ class Node:
         self._running = False
         self._failed: asyncio.Future[BaseException]
         self._drain = Drain(lambda: self.engine.replicas.values(), self._on_event)
+        self._news = News(self.id)
         self._started_at = 0.0
-        self._observers: list[Callable[[Any], None]] = []
         self.protocol_errors = 0
         self.slow_turns = 0  # turns that began later than half a heartbeat after they were due
         self.turns = 0
-        self.elections = 0
         self._known = dict(options.peer_addresses)
 
     # --- life ---
@@ -113,7 +113,7 @@ class Node:
             on_failed=self._fail,
             on_room=self._on_event,
         )
-        self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event)
+        self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event, news=self._news)
         self._backup_work = BackupWork(self.storage, self._loop)
         self._started_at = now_seconds()
         recovered = self.storage.recover()
@@ -187,7 +187,12 @@ class Node:
         Takes three maximum election timeouts at the most: after that they elect a leader when this node is gone.
         """
         longest = 3.0 * self.options.config.election_timeout_max_ms / 1000.0
-        return not self._running or await self._drain.run(longest if timeout is None else timeout)
+        if not self._running:
+            return True
+        self._news.say("draining: others are to lead what this node leads")
+        is_drained = await self._drain.run(longest if timeout is None else timeout)
+        self._news.say("drained: it leads nothing any more" if is_drained else "nobody took over what it leads")
+        return is_drained
 
     async def wait_failed(self) -> BaseException:
         """Why the node had to stop by itself; waits until it does."""
@@ -320,8 +325,8 @@ class Node:
             self._send(effects)
             if effects.peers is not None:
                 self._set_peers(effects.peers)
-            if effects.changes:
-                self._tell(effects)
+            if effects.changes or effects.members:
+                self._news.tell(effects)
             if effects.replies:
                 reply_all(self.doors, effects.replies)
             for request in effects.requests:
@@ -341,25 +346,9 @@ class Node:
         listed = {node: address or self._known.get(node, "") for node, address in peers.items()}
         self.peers.set_peers(listed, configuration=self.engine.configuration_index)
 
-    def _tell(self, effects: Effects) -> None:
-        for change in effects.changes:
-            if change.role == "candidate":
-                self.elections += 1
-            log.info(
-                "group=%d node=%s term=%d role=%s leader=%s: %s",
-                change.group,
-                self.id,
-                change.term,
-                change.role,
-                change.leader,
-                change.why,
-            )
-            for observer in self._observers:
-                observer(change)
-
     def observe(self, observer: Callable[[Any], None]) -> None:
         """Call `observer` with every RoleChanged from now on."""
-        self._observers.append(observer)
+        self._news.observers.append(observer)
 
     # --- what the disk answers ---
 
@@ -435,6 +424,7 @@ class Node:
             "client_address": self.options.client_address,
             "peer_address": self.options.peer_address,
         }
-        for name in ("turns", "slow_turns", "elections", "protocol_errors"):
+        for name in ("turns", "slow_turns", "protocol_errors"):
             shown[name] = getattr(self, name)
+        shown["elections"] = self._news.elections
         return shown
