@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from aegis_replication.assembly import make_node
+from aegis_replication.assembly import make_http_door, make_node
 from aegis_replication.cli import endings
 from aegis_replication.cli.loops import run
 from aegis_replication.cli.options import examples
@@ -58,6 +58,7 @@ def start(
     peer_advertise: str | None = None,
     peers: str | None = None,
     join: str | None = None,
+    http: str | None = None,
     learner: Annotated[bool | None, Parameter(negative=())] = None,
     priority: int | None = None,
     cluster: str | None = None,
@@ -89,6 +90,8 @@ def start(
         The voters at first start: n1=HOST:PORT,n2=HOST:PORT,... Afterwards the data directory knows them.
     join
         Instead of --peers, a new node's: client addresses of a cluster that is to add it, HOST:PORT,...
+    http
+        Where probes and Prometheus connect, such as 127.0.0.1:7482; nowhere unless given.
     learner
         With --join: stay a learner, which gets every entry and counts for nothing.
     priority
@@ -123,6 +126,7 @@ def start(
             "node.peer_listen": peer_listen,
             "node.advertise": advertise,
             "node.peer_advertise": peer_advertise,
+            "node.http": http,
             "node.learner": learner,
             "node.loop": loop,
             "node.log_level": log_level,
@@ -144,13 +148,17 @@ async def _serve(settings: NodeConfig) -> int:
     for note in settings.notes():
         tell("", note, level=logging.WARNING)
     node = make_node(settings)
+    http = make_http_door(settings, node)
+    if http is not None:
+        await http.start()
     await node.start()
     gc.collect()
     gc.freeze()  # what was imported and recovered stays: never visit it again
+    doors = f"clients {settings.advertise}, peers {settings.peer_listen}" + (f", http {http.address}" if http else "")
     tell(
         node.id,
-        f"of cluster {settings.cluster.name} is ready: clients {settings.advertise}, "
-        f"peers {settings.peer_listen}, data {settings.node.data}, loop {type(loop).__module__.partition('.')[0]}",
+        f"of cluster {settings.cluster.name} is ready: {doors}, "
+        f"data {settings.node.data}, loop {type(loop).__module__.partition('.')[0]}",
     )
     joining = asyncio.ensure_future(
         join_cluster(node, settings.cluster.join, as_voter=not settings.node.learner)
@@ -173,6 +181,8 @@ async def _serve(settings: NodeConfig) -> int:
     if not await node.drain():
         tell(node.id, "leads still, nobody took over: the others elect a leader when it is gone")
     await node.stop()
+    if http is not None:
+        await http.stop()
     tell(node.id, "stopped; everything acknowledged is on disk")
     return endings.OK
 

@@ -18,18 +18,20 @@ from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.spec import GroupSpec
-from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
+from aegis_replication.errors import DiskFailed, ProtocolError
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
 from aegis_replication.node.backup_work import BackupWork
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
+from aegis_replication.node.health import Readiness, why_not_alive
 from aegis_replication.node.log_work import LogWork
 from aegis_replication.node.news import News
 from aegis_replication.node.replying import reply_all
 from aegis_replication.node.snapshot_work import SnapshotWork
 from aegis_replication.node.status import node_status
+from aegis_replication.node.voters import check_voters
 from aegis_replication.state_machine.base import Machine
 from aegis_replication.storage.base import Storage
 from aegis_replication.transport.base import ClientDoor, PeerTransport
@@ -92,6 +94,7 @@ class Node:
         self._failed: asyncio.Future[BaseException]
         self._drain = Drain(lambda: self.engine.replicas.values(), self._on_event)
         self._news = News(self.id)
+        self._readiness = Readiness()
         self._started_at = 0.0
         self.protocol_errors = 0
         self.slow_turns = 0  # turns that began later than half a heartbeat after they were due
@@ -124,7 +127,7 @@ class Node:
             now_ms=now_ms(),
             remember=self.options.remember_events,
         )
-        self._check_voters()
+        check_voters(self.id, self.options.config.voters, self.engine.replicas)
         self._running = True
         try:
             await self.peers.start(self)
@@ -134,19 +137,6 @@ class Node:
             await self.stop()
             raise
         self._wake()
-
-    def _check_voters(self) -> None:
-        """A configuration names the voters of the first start only; after that the disk knows who they are."""
-        told = self.options.config.voters
-        for group, replica in self.engine.replicas.items():
-            configuration = replica.raft.configuration
-            known, founders = configuration.voters, configuration.founders or configuration.voters
-            if configuration.members and told not in (known, founders, (self.id,)):
-                raise WrongIdentity(
-                    f"node {self.id}: its disk knows {', '.join(known)} as the voters of group {group} (at first they "
-                    f"were {', '.join(founders)}), its peers say {', '.join(told)}: leave the peers out, since they "
-                    "count at the first start only, or give the directory that belongs to them"
-                )
 
     def _spec(self, group: GroupId, machine: Machine, found: RecoveredGroup | None) -> GroupSpec:
         options, config = self.options, self.options.config
@@ -413,6 +403,24 @@ class Node:
     def leader(self) -> NodeId | None:
         """Who leads the data group, as far as this node knows."""
         return self.replica().raft.leader
+
+    def why_not_alive(self) -> dict[str, str]:
+        """Why this process should be started anew, by check; empty while it is well, also before its start."""
+        if not self._started_at:
+            return {}
+        if self._failed.done():
+            return {"failed": f"stopped by itself: {self._failed.result()}"}
+        overdue = 0.0 if self._timer is None else now_seconds() - self._timer_due
+        return why_not_alive(overdue_seconds=overdue, flush_seconds=self._log_work.flush_seconds)
+
+    def why_not_ready(self) -> dict[str, str]:
+        """Why clients are better served by another node, by check; empty once it is ready for them."""
+        if not self._running:
+            return {"running": "has stopped" if self._started_at else "has not started yet"}
+        reasons = {"draining": "is draining: it stops soon"} if self._drain.has_begun else {}
+        for replica in self.engine.replicas.values():
+            reasons |= self._readiness.why_not(replica)
+        return reasons | self.why_not_alive()
 
     def status(self) -> dict[str, Any]:
         """What an operator wants to see, as plain values."""
