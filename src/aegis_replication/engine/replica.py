@@ -16,9 +16,10 @@ from aegis_replication.engine.administration import Administration
 from aegis_replication.engine.backups import Backups
 from aegis_replication.engine.effects import Effects, MembersChanged, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
+from aegis_replication.engine.proposals import Proposals
 from aegis_replication.engine.reads import Reads
 from aegis_replication.engine.replies import Caller, answer, reply_error
-from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
+from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, Kind, SnapshotMeta
@@ -49,7 +50,6 @@ class Replica:
         "_commands_bytes",
         "_commit_ms",
         "_saving",
-        "_snapshot_bytes",
         "_taken_bytes",
         "_taken_commands",
         "_unpersisted",
@@ -68,9 +68,11 @@ class Replica:
         "machine",
         "node",
         "now_ms",
+        "proposals",
         "raft",
         "reads",
         "snapshot",
+        "snapshot_bytes",
         "wall_ms",
         "was_leader",
     )
@@ -120,6 +122,7 @@ class Replica:
         self._commands_bytes = 0
         # Commands in entries of this leadership that are not applied yet.
         self._waiting: dict[LogIndex, _Waiting] = {}
+        self.proposals = Proposals()
         self._commit_ms = 0.0  # running mean, from proposing an entry to applying it
         self._taken_bytes = 0  # of all of the above
         self._taken_commands = 0
@@ -129,7 +132,7 @@ class Replica:
         self.full = ""  # why this node's disk takes no writes of clients; "" while it does
         self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
         self._saving: SnapshotMeta | None = None
-        self._snapshot_bytes = 0  # size of the last snapshot
+        self.snapshot_bytes = 0  # size of the last snapshot
         self.commands_since_snapshot = sum(entry.count for entry in spec.recovered.entries)
         self.bytes_since_snapshot = sum(len(entry.frame) for entry in spec.recovered.entries)
 
@@ -156,12 +159,14 @@ class Replica:
     def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
         self.machine.check(body)
         if self.full:
+            self.proposals.refused += 1
             effects.replies.append(self._no_room(caller))
             return
         if (
             self._taken_bytes + len(body) > self.limits.waiting_bytes and self._taken_bytes
         ) or self._taken_commands >= self.limits.waiting_commands:
             what = f"{self._taken_commands} commands of {self._taken_bytes:,} bytes wait already: send again later"
+            self.proposals.refused += 1
             effects.replies.append(reply_error(caller, wire.OVERLOADED, what))
             return
         self._commands.append(body)
@@ -200,6 +205,7 @@ class Replica:
     def _turn_away(self, answer: Callable[[Caller], tuple[int, bytes]], effects: Effects) -> None:
         """The commands of this turn, in no entry yet, stay out of the log."""
         effects.replies.extend(map(answer, self._callers))
+        self.proposals.refused += len(self._callers)
         self._taken_bytes -= self._commands_bytes
         self._taken_commands -= len(self._commands)
         self._commands, self._callers, self._commands_bytes = [], [], 0
@@ -221,7 +227,7 @@ class Replica:
         if self.snapshot is not None and self.snapshot.index >= event.meta.index:
             return  # a leader's snapshot overtook ours
         self.snapshot = event.meta
-        self._snapshot_bytes = event.size_bytes
+        self.snapshot_bytes = event.size_bytes
         self.raft.on_snapshot_saved(event.meta, self._first_of_tail(event.meta.index))
 
     def on_snapshot_failed(self, effects: Effects) -> None:
@@ -265,7 +271,7 @@ class Replica:
         self._apply_queue.clear()
         self.applied = meta.index
         self.snapshot = meta
-        self._snapshot_bytes = event.size_bytes
+        self.snapshot_bytes = event.size_bytes
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
 
     def _keep_stored(self, meta: SnapshotMeta, size_bytes: int) -> None:
@@ -275,7 +281,7 @@ class Replica:
         """
         is_ours = self.raft.log.term_at(meta.index) == meta.term
         if is_ours and (self.snapshot is None or self.snapshot.index < meta.index <= self.applied):
-            self.snapshot, self._snapshot_bytes = meta, size_bytes
+            self.snapshot, self.snapshot_bytes = meta, size_bytes
             self.raft.on_snapshot_saved(meta, self._first_of_tail(meta.index))
 
     # --- what follows from them ---
@@ -334,23 +340,14 @@ class Replica:
             count = len(self._commands)
             size = self._commands_bytes
             if count > limits.frame_commands or (size > limits.frame_bytes and count > 1):
-                count, size = self._fit(limits)
+                count, size = limits.fit(self._commands)
             commands, callers = self._commands[:count], self._callers[:count]
             del self._commands[:count], self._callers[:count]
             self._commands_bytes -= size
             payload = self.machine.join(commands)
             entry = self.raft.propose(Kind.COMMANDS, payload, count=count, stamp=self.wall_ms << 16)
             self._waiting[entry.index] = _Waiting(entry.term, callers, size, self.now_ms)
-
-    def _fit(self, limits: ReplicaLimits) -> tuple[int, int]:
-        """How many of the waiting commands go into one frame, and their bytes; at least one."""
-        count = size = 0
-        for command in self._commands[: limits.frame_commands]:
-            if count and size + len(command) > limits.frame_bytes:
-                break
-            count += 1
-            size += len(command)
-        return count, size
+            self.proposals.proposed += count
 
     def _apply(self, effects: Effects) -> None:
         """Apply committed entries in order, a bounded number of commands a turn, and answer who waits for them."""
@@ -378,7 +375,9 @@ class Replica:
         self._taken_commands -= len(waiting.callers)
         if waiting.term == entry.term:
             self._commit_ms += _SMOOTHING * (self.now_ms - waiting.since_ms - self._commit_ms)
+            self.proposals.durations.observe((self.now_ms - waiting.since_ms) / 1000.0)
         else:
+            self.proposals.failed += len(waiting.callers)
             why = "a later leader's entry took its place"
             effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller in waiting.callers)
 
@@ -396,7 +395,7 @@ class Replica:
             and self.bytes_since_snapshot < config.snapshot_log_bytes
         ):
             return False
-        return self.bytes_since_snapshot >= min(2 * self._snapshot_bytes, 4 * config.snapshot_log_bytes)
+        return self.bytes_since_snapshot >= min(2 * self.snapshot_bytes, 4 * config.snapshot_log_bytes)
 
     def _save_snapshot(self, effects: Effects) -> None:
         self._saving = self.raft.snapshot_meta()
@@ -437,6 +436,7 @@ class Replica:
         replies.extend(self._not_leader(caller) for caller in self.backups.give_up())
         why = "the leader lost its office first"
         for waiting in self._waiting.values():
+            self.proposals.failed += len(waiting.callers)
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
         replies.extend(self._not_leader(caller) for caller in self.reads.give_up())
         self._waiting = {}

@@ -1,6 +1,6 @@
 """What does a replica start from, and how much may it do at once?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -20,6 +20,16 @@ class ReplicaLimits(msgspec.Struct, frozen=True):
     waiting_commands: int = 100_000
     waiting_reads: int = 100_000
     apply_commands: int = 2000  # applied in one turn; the rest in the next, so that heartbeats never wait long
+
+    def fit(self, commands: Sequence[bytes]) -> tuple[int, int]:
+        """How many of the first `commands` go into one frame, and their bytes; at least one."""
+        count = size = 0
+        for command in commands[: self.frame_commands]:
+            if count and size + len(command) > self.frame_bytes:
+                break
+            count += 1
+            size += len(command)
+        return count, size
 
 
 class GroupSpec(msgspec.Struct):
