@@ -2,6 +2,7 @@
 
 from engines import Engines
 
+from aegis_replication.engine.events import RoomChanged
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.storage.flush_policy import FlushPolicy
 
@@ -57,14 +58,20 @@ def test_commands_whose_outcome_nobody_knows_have_failed() -> None:
 
 
 def test_commands_that_were_turned_away_are_counted_apart() -> None:
+    """Two find no room, then the disk is full: one that waits for its entry and one that comes later are sent away."""
     cluster = Engines(limits=ReplicaLimits(waiting_commands=3))
     leader = cluster.elect()
 
     for _ in range(5):
         cluster.put(leader, b"k", b"v")
     cluster.run()
+    cluster.put(leader, b"k", b"waits")
+    cluster.tell(leader, RoomChanged(0, "the disk is full"))
+    cluster.put(leader, b"k", b"comes later")
+    cluster.run()
 
     assert counts(cluster, leader) == (3, 0, 2, 1)
+    assert cluster.replica(leader).intake.refused == 2
 
 
 def test_every_flush_is_timed_whoever_does_it() -> None:

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from aegis_replication.consensus.configuration import Configuration
-from aegis_replication.engine.effects import Effects, MembersChanged, RoleChanged, no_effects
+from aegis_replication.engine.effects import ConfigurationChanged, Effects, RoleChanged, no_effects
 from aegis_replication.node.news import News
 
 
-def effects(*changes: RoleChanged, members: tuple[MembersChanged, ...] = ()) -> Effects:
-    return msgspec.structs.replace(no_effects(), changes=[*changes], members=[*members])
+def effects(*changes: RoleChanged, configurations: tuple[ConfigurationChanged, ...] = ()) -> Effects:
+    return msgspec.structs.replace(no_effects(), changes=[*changes], configurations=[*configurations])
 
 
 def test_a_leader_that_is_seen_again_is_no_change_of_leader(caplog: pytest.LogCaptureFixture) -> None:
@@ -39,7 +39,7 @@ def test_members_are_told_when_they_changed_and_not_when_an_address_did(caplog: 
     for index, configuration in enumerate(
         [one, msgspec.structs.replace(one, addresses={"n1": "h:1"}), Configuration(("n1",), learners=("n2",))]
     ):
-        news.tell(effects(members=(MembersChanged(1, index, configuration),)))
+        news.tell(effects(configurations=(ConfigurationChanged(1, index, configuration),)))
 
     assert [record.getMessage() for record in caplog.records] == [
         "group=1 node=n1 index=0 voters=n1 outgoing= learners= lease_ms=0: these are the members",
@@ -52,6 +52,6 @@ def test_observers_hear_of_roles_only() -> None:
     news.observers.append(heard.append)
     change = RoleChanged(1, 1, "leader", "n1", "won")
 
-    news.tell(effects(change, members=(MembersChanged(1, 0, Configuration(("n1",))),)))
+    news.tell(effects(change, configurations=(ConfigurationChanged(1, 0, Configuration(("n1",))),)))
 
     assert heard == [change]

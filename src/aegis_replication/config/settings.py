@@ -91,6 +91,13 @@ class RaftSection(_Section, frozen=True):
     priority: Annotated[
         int, _unit("points", "leadership goes to the highest; 0: never to this node", ge=0, le=1000)
     ] = 1
+    # A leader refuses commands beyond either; one at a time always goes.
+    max_uncommitted_bytes: Annotated[
+        int, _unit("bytes", "commands taken and not yet on a majority", ge=1024 * 1024)
+    ] = 64 * 1024 * 1024
+    max_unapplied_bytes: Annotated[
+        int, _unit("bytes", "commands committed and not yet carried out", ge=1024 * 1024)
+    ] = 64 * 1024 * 1024
     # A node goes by bytes; a count that strikes first is for machines with few, small, expensive commands.
     snapshot_threshold: Annotated[int, _unit("commands", "commands applied between snapshots", ge=1)] = 1_000_000
     snapshot_log_bytes: Annotated[int, _unit("bytes", "log written between snapshots", ge=65_536)] = 64 * 1024 * 1024
@@ -202,6 +209,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
             election_timeout=(raft.election_timeout_min, raft.election_timeout_max),
             heartbeat_interval=raft.heartbeat_interval,
             max_entries_per_request=raft.max_entries_per_request,
+            max_uncommitted_bytes=raft.max_uncommitted_bytes,
+            max_unapplied_bytes=raft.max_unapplied_bytes,
             snapshot_threshold=raft.snapshot_threshold,
             snapshot_log_bytes=raft.snapshot_log_bytes,
             priority=raft.priority,

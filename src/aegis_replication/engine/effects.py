@@ -8,6 +8,7 @@ import msgspec
 
 from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.consensus.messages import Message
+from aegis_replication.events import NodeEvent
 from aegis_replication.ids import GroupId, LogIndex, NodeId
 from aegis_replication.log import LogWrite, SnapshotMeta
 
@@ -52,7 +53,7 @@ class RoleChanged(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
-class MembersChanged(msgspec.Struct, frozen=True, gc=False):
+class ConfigurationChanged(msgspec.Struct, frozen=True, gc=False):
     """Another configuration is in force on a replica: one log line. The first is what it began with."""
 
     group: GroupId
@@ -79,8 +80,9 @@ class Effects(msgspec.Struct):
     replies: list[tuple[int, bytes]]  # connection, packet
     requests: list[SaveSnapshot | ReadChunk | StoreChunk]
     changes: list[RoleChanged]
+    configurations: list[ConfigurationChanged]
+    news: list[NodeEvent]  # what else changed, for whoever watches this node
     leased: list[LeasedReplies]  # ReplicationEngine.settle_leased first, with a clock read after these effects came
-    members: list[MembersChanged] = []
     peers: dict[NodeId, str] | None = None  # who the other nodes are from now on, and where ("": as told at start)
 
     def __bool__(self) -> bool:
@@ -90,12 +92,13 @@ class Effects(msgspec.Struct):
             or self.replies
             or self.requests
             or self.changes
+            or self.configurations
+            or self.news
             or self.leased
-            or self.members
             or self.peers is not None
         )
 
 
 def no_effects() -> Effects:
     """An empty batch."""
-    return Effects([], [], [], [], [], [])
+    return Effects([], [], [], [], [], [], [], [])

@@ -13,7 +13,8 @@ class Proposals:
         self.proposed = 0
         # Of these, the ones whose callers learnt that it came to nothing, or that nobody knows.
         self.failed = 0
-        # Turned away before they were in an entry: too many wait, the disk is full, another leads now.
+        # Turned away before they were in an entry: the disk is full, or another leads now. Those that found no room are
+        # counted where it is looked for (`Intake.refused`).
         self.refused = 0
         # From an entry's place in the log to its effect on the machine, in seconds, one observation per entry.
         self.durations = Histogram()

@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from aegis_replication.engine.effects import Effects, MembersChanged, RoleChanged
+from aegis_replication.engine.effects import ConfigurationChanged, Effects, RoleChanged
+from aegis_replication.events import MembersChanged
 from aegis_replication.histogram import LONG_SECONDS, Histogram
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import SnapshotMeta
+from aegis_replication.node.event_streams import EventStreams
 
 log = logging.getLogger("aegis.node")
 
@@ -18,12 +20,13 @@ class News:
 
     # fmt: off
     __slots__ = ("_leaders", "_members", "_node", "elections", "leader_changes", "loop_lag", "observers", "requests",
-                 "snapshot_durations", "snapshot_failures", "written_bytes")
+                 "snapshot_durations", "snapshot_failures", "streams", "written_bytes")
     # fmt: on
 
     def __init__(self, node: NodeId) -> None:
         self._node = node
         self.observers: list[Callable[[Any], None]] = []
+        self.streams = EventStreams()
         # By group: elections that this node has begun, and how often the leader became another one, as far as it saw.
         self.elections: Counter[GroupId] = Counter()
         self.leader_changes: Counter[GroupId] = Counter()
@@ -45,8 +48,11 @@ class News:
             self._on_role(change)
             for observer in self.observers:
                 observer(change)
-        for members in effects.members:
-            self._on_members(members)
+            self.streams.on_role_changed(change)
+        for configuration in effects.configurations:
+            self._on_configuration(configuration)
+        if effects.news:
+            self.streams.tell(effects.news)
 
     def _on_role(self, change: RoleChanged) -> None:
         if change.role == "candidate":
@@ -64,12 +70,16 @@ class News:
             change.why,
         )
 
-    def _on_members(self, change: MembersChanged) -> None:
+    def _on_configuration(self, change: ConfigurationChanged) -> None:
         members = change.configuration
-        shown = (members.voters, members.outgoing, members.learners, members.lease_ms)
-        if self._members.get(change.group) == shown:
+        named = (members.voters, members.learners, members.outgoing)
+        shown = (named, members.lease_ms)
+        before = self._members.get(change.group)
+        if before == shown:
             return  # an address or a data directory became known
         self._members[change.group] = shown
+        if before is not None and before[0] != named:  # what a node begins with is no news for a program
+            self.streams.tell([MembersChanged(change.group, change.index, *named)])
         log.info(
             "group=%d node=%s index=%d voters=%s outgoing=%s learners=%s lease_ms=%d: %s",
             change.group,

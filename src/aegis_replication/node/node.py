@@ -3,35 +3,33 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 import msgspec
 
 from aegis_replication import wire
-from aegis_replication.consensus.changes import Introduction
-from aegis_replication.consensus.config import RaftConfig
-from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
-from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, ProtocolError
+from aegis_replication.events import Drained
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
-from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
+from aegis_replication.log import LogWrite
 from aegis_replication.node.backup_work import BackupWork
+from aegis_replication.node.beginning import NodeOptions, check_voters, group_spec
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
+from aegis_replication.node.event_streams import BUFFER, EventStream
 from aegis_replication.node.health import Readiness, why_not_alive
 from aegis_replication.node.log_work import LogWork
 from aegis_replication.node.news import News
 from aegis_replication.node.replying import reply_all
 from aegis_replication.node.snapshot_work import SnapshotWork
 from aegis_replication.node.status import node_status
-from aegis_replication.node.voters import check_voters
 from aegis_replication.state_machine.base import Machine
 from aegis_replication.storage.base import Storage
 from aegis_replication.transport.base import ClientDoor, PeerTransport
@@ -42,17 +40,6 @@ _SLICE_SECONDS = 0.005  # of client work in one turn, so that peers and ticks ne
 _GRANULARITY_SECONDS = 0.001  # a timer this much too early isn't armed again
 
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node is started with, apart from its parts."""
-
-    config: RaftConfig
-    cluster: str = "aegis"
-    client_address: str = ""
-    peer_address: str = ""  # where its peers connect, as they are to know it
-    peer_addresses: Mapping[NodeId, str] = {}  # where the others are, for as long as the configuration doesn't say
-    remember_events: int = 0  # how many events the story of a broken invariant shows
 
 
 class Node:
@@ -122,12 +109,15 @@ class Node:
         recovered = self.storage.recover()
         self.engine = ReplicationEngine(
             node=self.id,
-            groups={group: self._spec(group, each, recovered.get(group)) for group, each in self._machines.items()},
+            groups={
+                group: group_spec(self.options, self.storage, group, machine, recovered.get(group))
+                for group, machine in self._machines.items()
+            },
             random=self._random,
             now_ms=now_ms(),
             remember=self.options.remember_events,
         )
-        check_voters(self.id, self.options.config.voters, self.engine.replicas)
+        check_voters(self.options.config, self.engine.replicas.values())
         self._running = True
         try:
             await self.peers.start(self)
@@ -137,24 +127,6 @@ class Node:
             await self.stop()
             raise
         self._wake()
-
-    def _spec(self, group: GroupId, machine: Machine, found: RecoveredGroup | None) -> GroupSpec:
-        options, config = self.options, self.options.config
-        recovered = found or RecoveredGroup(HardState(), NOTHING, [])
-        pieces: Iterable[bytes] | None = None
-        if recovered.snapshot is not None:
-            pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
-        # Names only: were addresses among them, two spellings of one host would make two different first entries.
-        identity = self.storage.identity
-        return GroupSpec(
-            config,
-            machine,
-            recovered,
-            bootstrap=None if identity.joins else Configuration(config.voters),
-            snapshot_pieces=pieces,
-            introduction=Introduction(identity.incarnation, options.peer_address, config.priority),
-            client_address=options.client_address,
-        )
 
     async def stop(self) -> None:
         """Stop taking part; everything acknowledged is on disk already."""
@@ -170,6 +142,7 @@ class Node:
         self._log_work.close()
         self._backup_work.stop()
         self.storage.close()
+        self.news.streams.close()
 
     async def drain(self, *, timeout: float | None = None) -> bool:
         """Let others lead what this node leads, before it stops; says whether they do.
@@ -180,9 +153,10 @@ class Node:
         if not self._running:
             return True
         self.news.say("draining: others are to lead what this node leads")
-        is_drained = await self._drain.run(longest if timeout is None else timeout)
-        self.news.say("drained: it leads nothing any more" if is_drained else "nobody took over what it leads")
-        return is_drained
+        is_done = await self._drain.run(longest if timeout is None else timeout)
+        self.news.say("drained: it leads nothing any more" if is_done else "nobody took over what it leads")
+        self.news.streams.tell([Drained(is_done)])
+        return is_done
 
     async def wait_failed(self) -> BaseException:
         """Why the node had to stop by itself; waits until it does."""
@@ -316,7 +290,7 @@ class Node:
             self._send(effects)
             if effects.peers is not None:
                 self._set_peers(effects.peers)
-            if effects.changes or effects.members:
+            if effects.changes or effects.configurations or effects.news:
                 self.news.tell(effects)
             if effects.replies:
                 reply_all(self.doors, effects.replies)
@@ -341,6 +315,14 @@ class Node:
     def observe(self, observer: Callable[[Any], None]) -> None:
         """Call `observer` with every RoleChanged from now on."""
         self.news.observers.append(observer)
+
+    def events(self, *, buffer: int = BUFFER) -> EventStream:
+        """What changes on this node from now on, until it stops: values of aegis_replication.events, with `async for`.
+
+        Never holds the node up: beyond `buffer` events the oldest are dropped, and EventsMissed says how many. In a
+        thread without an event loop, plain `for` does the same, waiting.
+        """
+        return self.news.streams.subscribe(buffer)
 
     # --- what the disk answers ---
 
@@ -367,8 +349,9 @@ class Node:
             if self._timer_due <= due + _GRANULARITY_SECONDS:
                 return
             self._timer.cancel()
-        self._timer_due = due
-        self._timer = self._loop.call_later(max(due - now_seconds(), 0.0), self._on_timer)
+        now = now_seconds()
+        self._timer_due = max(due, now)  # what was due while a flush went on isn't the event loop's fault
+        self._timer = self._loop.call_later(self._timer_due - now, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

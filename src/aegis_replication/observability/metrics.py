@@ -59,6 +59,8 @@ METRICS: Final = (
     _gauge("raft_log_last_index", "highest entry in this replica's log", "group"),
     _gauge("raft_log_memory_bytes", "entries of the log that are kept in memory", "group"),
     _gauge("raft_apply_lag_entries", "committed and not yet applied here", "group"),
+    _gauge("raft_uncommitted_bytes", "commands taken and not yet committed; bounded by max_uncommitted_bytes", "group"),
+    _gauge("raft_unapplied_bytes", "committed and not yet applied here; bounded by max_unapplied_bytes", "group"),
     _counter("raft_leader_changes", "how often the leader became another one, as far as this replica saw", "group"),
     _counter("raft_elections", "elections that this replica began", "group"),
     _counter("raft_proposals", "commands that this replica, as the leader, put into entries", "group"),
