@@ -58,6 +58,8 @@ async def test_a_cluster_serves_what_the_page_lists_and_it_is_true(cluster_of):
         assert each["aegis_raft_term", "1"] == group["term"]
         assert each["aegis_raft_applied_index", "1"] >= 50
         assert each["aegis_raft_apply_lag_entries", "1"] == 0
+        assert each["aegis_loop_lag_seconds_count",] > 0
+        assert each["aegis_loop_turns_total",] > 50
         assert each["aegis_wal_fsync_duration_seconds_count",] > 0
         assert each["aegis_wal_bytes_total",] > 50 * len("nobody-may-see")
         assert 0 < each["aegis_disk_free_bytes",] < each["aegis_disk_size_bytes",]
