@@ -110,6 +110,11 @@ class LogWork:
         is_busy = self._flushing or self._backlog
         return float("inf") if self._is_marked or is_busy else self._last_write + self._quiet_seconds
 
+    @property
+    def flush_seconds(self) -> float:
+        """For how long the disk has owed the end of a flush; 0 when it owes none."""
+        return self._flusher.waiting_seconds
+
     def mark_when_quiet(self) -> None:
         """One mark record once nothing was written for a while: it covers the last batch. Raises DiskFailed."""
         if not self._flushing and now_seconds() >= self.mark_due:
