@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from aegis_replication.crdt import (
@@ -23,6 +24,7 @@ from aegis_replication.errors import (
     ContextTooOld,
     InvalidArgument,
     MergeMismatch,
+    UndecodableBytes,
 )
 from aegis_replication.vector_clock import VersionVector
 
@@ -180,6 +182,34 @@ def test_nobody_gets_the_name_that_stands_for_all_who_left() -> None:
     for use in (lambda: ORSet("(retired)"), lambda: ORSet("a").copy("(retired)")):
         with pytest.raises(InvalidArgument, match="stands for all retired actors"):
             use()
+
+
+@pytest.mark.parametrize(
+    ("retired", "reason"),
+    [
+        ([], "don't lead to the cut"),
+        ([["x", 0, 1]], "don't lead to the cut"),
+        ([["x", 0, 1], ["y", 2, 1]], "don't follow each other"),
+        ([["x", 0, 1], ["x", 1, 1]], "retired twice"),
+        ([["a", 0, 1], ["y", 1, 1]], "still have dots of their own"),
+        ([["x", 0, 0], ["y", 0, 2]], "give a whole number from 1"),
+        ([["x", 0], ["y", 1, 1]], "not the body"),
+        (7, "not the body"),
+    ],
+)
+def test_retirements_that_cannot_be_are_refused_in_bytes(retired: Any, reason: str) -> None:
+    replica = ORSet("a")
+    for name in ("x", "y"):
+        replica.merge(replica.copy(name).add(name))
+    replica.add("z")
+    replica.collect(replica.context(), retired=["x", "y"])
+    version, kind, body = msgspec.msgpack.decode(replica.to_bytes())
+    assert body[5] == [["x", 0, 1], ["y", 1, 1]]
+
+    forged = msgspec.msgpack.encode([version, kind, [*body[:5], retired]])
+
+    with pytest.raises(UndecodableBytes, match=reason):
+        ORSet.from_bytes(forged)
 
 
 def test_actors_that_never_wrote_leave_nothing_to_retire() -> None:

@@ -78,7 +78,10 @@ def _read_body(kind: type[Kind], body: Any) -> Parts:
             raise InvalidArgument(f"actor {actor!r}: text expected")
     seen = _read_context(context, actors)
     settings, cut = kind.read_settings(settings), _read_context(stable, actors)
-    return Parts(settings, _read_store(kind, store, actors, seen, DEPTH_MAX), seen, cut, _read_retired(rest, cut))
+    retired = _read_retired(rest, cut)
+    if twice := {each.actor for each in retired}.intersection(actors):
+        raise InvalidArgument(f"retired actors {sorted(twice)} still have dots of their own")
+    return Parts(settings, _read_store(kind, store, actors, seen, DEPTH_MAX), seen, cut, retired)
 
 
 def _read_retired(rest: list[Any], stable: CausalContext) -> tuple[Retired, ...]:
