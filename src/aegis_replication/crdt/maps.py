@@ -20,7 +20,8 @@ R = TypeVar("R", bound=Replica)
 class LWWMap(Replica):
     """The last write per key counts, removes included; as in LWWRegister a local write is never in vain.
 
-    A remove leaves its stamp behind, so that an older write that comes later does not undo it; `collect` drops it.
+    A remove leaves its stamp behind, so that an older write that comes later does not undo it; `collect` drops it. Of a
+    set and a remove with equal stamps the set counts.
     """
 
     __slots__ = ()
