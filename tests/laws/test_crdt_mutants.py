@@ -24,6 +24,7 @@ from aegis_replication.crdt import counters, delta, encoding, fugue, kernel, map
 from aegis_replication.crdt.delta import Delta
 from aegis_replication.crdt.renaming import Retired
 from aegis_replication.crdt.replica import Replica
+from aegis_replication.crdt.sets import ORSet, RWSet
 from aegis_replication.errors import AegisError
 from aegis_replication.vector_clock import VersionVector
 
@@ -48,6 +49,27 @@ def escrow(seed: int) -> None:
     rng = random.Random(seed)
     taken = [(rng.randint(0, 3), rng.randint(0, 2), rng.randint(0, 2), rng.randint(1, 9)) for _ in range(40)]
     check_bound(taken, bound=0)
+
+
+def a_remove_reaches_who_has_not_heard(seed: int) -> None:
+    """A delta alone: of a retirement, and so under which name the element goes that it removes."""
+    one, left = ORSet("one"), ORSet("left")
+    one.merge(left.add("x"))
+    other = one.copy("other")
+    one.collect(one.context(), retired=["left"])
+    other.merge(one.remove("x"))
+    assert "x" not in other
+
+
+def an_add_outlives_a_gap(seed: int) -> None:
+    one = RWSet("one")
+    one.remove("x")
+    cut, late = one.context(), one.copy("late")
+    one.remove("x")  # lost on the way
+    late.merge(one.add("x"))
+    late.collect(cut)
+    late.merge(one)
+    assert "x" in late
 
 
 def ship_the_whole_context(patch: Patch) -> None:
@@ -230,7 +252,7 @@ def fold_into_the_lowest_dot(patch: Patch) -> None:
 
 
 def collect_without_telling(patch: Patch) -> None:
-    """Deltas made after a collection don't carry the cut: elsewhere they meet removes that they know nothing of."""
+    """Neither deltas nor states that were made after a collection carry the cut."""
     emit = Replica._emit
 
     def emitting(self: Any, fragment: Any, new: Any, gone: Any = (), round: Any = None) -> Delta:
@@ -244,7 +266,7 @@ def collect_without_telling(patch: Patch) -> None:
 
 
 def ignore_the_cut_of_a_delta(patch: Patch) -> None:
-    """Whole states tell of a collection, deltas don't: an add from after it meets the remove that was collected."""
+    """Whole states tell of a collection, deltas don't."""
     opened = replica._opened
     patch.setattr(
         replica,
@@ -256,6 +278,20 @@ def ignore_the_cut_of_a_delta(patch: Patch) -> None:
 def part_without_the_gone(patch: Patch) -> None:
     decompose = Delta.decompose
     patch.setattr(Delta, "decompose", lambda self: [part for part in decompose(self) if part._store])
+
+
+def collect_adds_that_may_have_seen_the_remove(patch: Patch) -> None:
+    """Ours: an add above the cut goes with the remove, although only the delta between them may be missing."""
+
+    def collect_store(cls: Any, store: Any, cut: Any) -> int:
+        for element, leaf in [*store.items()]:
+            if any(not is_add and dot in cut for dot, is_add in leaf.items()):
+                store[element] = {dot: is_add for dot, is_add in leaf.items() if not is_add and dot not in cut}
+                if not store[element]:
+                    del store[element]
+        return 0
+
+    patch.setattr(sets.RWSet, "collect_store", classmethod(collect_store))
 
 
 def join_old_names(patch: Patch) -> None:
@@ -323,8 +359,9 @@ MUTANTS = [
     Mutant("siblings in order of arrival", order_siblings_by_arrival, law_of(law_join, "Text")),
     Mutant("collected before it is stable", collect_what_is_not_stable, law_of(law_collect, "LWWMap")),
     Mutant("folded to another sum", fold_into_the_lowest_dot, law_of(law_collect, "ResettableCounter")),
-    Mutant("collected without telling", collect_without_telling, law_of(law_collect, "RWSet")),
-    Mutant("the cut of a delta ignored", ignore_the_cut_of_a_delta, law_of(law_collect, "RWSet")),
+    Mutant("collected without telling", collect_without_telling, law_of(law_retire, "Bag")),
+    Mutant("the cut of a delta ignored", ignore_the_cut_of_a_delta, a_remove_reaches_who_has_not_heard),
+    Mutant("adds above the cut", collect_adds_that_may_have_seen_the_remove, an_add_outlives_a_gap),
     Mutant("old names joined", join_old_names, law_of(law_retire, "ORSet")),
     Mutant("names forgotten at once", forget_names_at_once, law_of(law_retire, "ORSet")),
     Mutant("two retired to the same dots", retire_to_the_same_dots, law_of(law_retire, "MVRegister")),
