@@ -28,7 +28,7 @@ def version(*, format: Format = FORMAT) -> None:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "protocol_lowest": wire.PROTOCOL_LOWEST,
         "protocol_highest": wire.PROTOCOL_HIGHEST,
-        "frame_format": log.FRAME_VERSION,
+        "frame_format": log.FORMAT_HIGHEST,
         **{part: _installed(part) for part in _PARTS},
     }
     if format.output == "table":

@@ -20,6 +20,7 @@ from aegis_replication.errors import (
     ProtocolError,
     Unavailable,
 )
+from aegis_replication.state_machine.commands import encode_command
 
 
 class Call:
@@ -40,6 +41,11 @@ class Call:
         self.link: Link | None = None
         # An earlier attempt may have been, or still be, applied.
         self.is_unsure = False
+
+    def renew(self) -> None:
+        """It goes out once more, and says by its session's floor which answers have come since the last time."""
+        if self.session is not None:
+            self.body = encode_command(self.session.id, self.sequence, self.session.floor, self.asked)
 
     @property
     def what(self) -> str:

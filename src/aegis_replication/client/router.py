@@ -217,6 +217,7 @@ class Router:
             self._leader_lost(link)
         else:  # OVERLOADED, DROPPED, REFUSED: it had no effect, and may have one a moment later
             self._trouble = f"{link.address}: {reply_text(body)}"
+            call.renew()
             self._parked.append(call)
             self._start_pause()
 

@@ -142,6 +142,8 @@ class Follower(Role):
                     self._has_complained = True
                     member.changed(f"refused an append of {member.leader} against committed entry {entry.index}")
                 return False
+        for _, configuration in configurations:
+            member.check_format(configuration)
         log.adopt(message.previous, message.entries)
         stack = member.configurations
         if len(stack) > 1:
@@ -161,6 +163,7 @@ class Follower(Role):
         if not _is_possible(meta, message.term):
             member.drop()
             return
+        member.check_format(decode_configuration(meta.configuration))
         if member.log.term_at(meta.index) == meta.term:
             # The same id means the same log up to there, and a snapshot holds committed entries only.
             member.log.commit_to(meta.index)

@@ -72,14 +72,18 @@ class Leader(Contact):
         if self.handover is not None:
             raise Overloaded(f"the leader hands over to {self.handover.target}: propose again in a moment")
         if kind != CONFIGURATION:
-            return member.log.append_new(member.term, kind, payload, count=count, stamp=stamp)
+            format = member.configurations.current.format
+            return member.log.append_new(member.term, kind, payload, count=count, stamp=stamp, format=format)
         configuration = decode_configuration(payload)
         self._check_change()
         return self._append(configuration)
 
     def _append(self, configuration: Configuration) -> Entry:
         member = self.member
-        entry = member.log.append_new(member.term, CONFIGURATION, configuration.encode())
+        # In the format before: whoever doesn't know the new one can read that, and refuse.
+        format = member.configurations.current.format
+        assert configuration.format >= format, f"from format {format} back to {configuration.format}"
+        entry = member.log.append_new(member.term, CONFIGURATION, configuration.encode(), format=format)
         member.configurations.push(entry.id, configuration)  # in force when appended (thesis §4.1)
         self.lease.start_over(self.round + 1)
         self._meet_members(entry.index)

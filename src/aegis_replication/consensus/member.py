@@ -16,8 +16,17 @@ from aegis_replication.consensus.configuration import Configuration, Configurati
 from aegis_replication.consensus.freshness import Freshness
 from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
+from aegis_replication.errors import IncompatibleVersion
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import EntryId, HardState, LogWrite, ReplicatedLog, SnapshotMeta
+from aegis_replication.log import (
+    FORMAT_HIGHEST,
+    FORMAT_LOWEST,
+    EntryId,
+    HardState,
+    LogWrite,
+    ReplicatedLog,
+    SnapshotMeta,
+)
 
 FOLLOWER: Final = "follower"
 PRE_CANDIDATE: Final = "pre-candidate"
@@ -180,6 +189,16 @@ class Member:
         the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2).
         """
         return self.config.priority > 0 and self.configurations.may_vote(self.node)
+
+    def check_format(self, configuration: Configuration) -> None:
+        """Can this node read and write what it is to? Raises IncompatibleVersion, naming both."""
+        highest = self.config.format_highest
+        if configuration.format > highest:
+            raise IncompatibleVersion(
+                f"{self.node}: group {self.group} writes format {configuration.format}, this node may use formats up "
+                f"to {highest} (its program knows {FORMAT_LOWEST} to {FORMAT_HIGHEST}): start a program that knows "
+                "it, and without a lower format_highest; there is no way back"
+            )
 
     def priority_of(self, node: NodeId) -> int:
         """How much `node` wants to lead, as it said itself; as most do, if it didn't."""

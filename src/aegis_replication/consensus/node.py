@@ -205,8 +205,7 @@ class Raft:
     def transfer(self, target: NodeId | None = None) -> None:
         """Hand leadership over to `target`, or to the best there is; it is done when this replica no longer leads.
 
-        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader, ChangePending,
-        ChangeRefused.
+        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader or ChangeRefused.
         """
         self._leading().transfer(target)
 
@@ -234,7 +233,8 @@ class Raft:
 
     def why_not(self, node: NodeId, introduction: Introduction) -> str:
         """Why `node` isn't to be spoken with; "" when it is: as ConfigurationStack.why_not."""
-        return self._member.configurations.why_not(node, introduction.incarnation, introduction.configuration)
+        told = (introduction.incarnation, introduction.configuration, introduction.format_highest)
+        return self._member.configurations.why_not(node, *told)
 
     @property
     def peers(self) -> dict[NodeId, str]:

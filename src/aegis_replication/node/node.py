@@ -18,12 +18,13 @@ from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.spec import GroupSpec
-from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
+from aegis_replication.errors import DiskFailed, IncompatibleVersion, ProtocolError
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
+from aegis_replication.node.founders import check_voters
 from aegis_replication.node.log_work import LogWork
 from aegis_replication.node.snapshot_work import SnapshotWork
 from aegis_replication.node.status import node_status
@@ -35,6 +36,9 @@ log = logging.getLogger("aegis.node")
 
 _SLICE_SECONDS = 0.005  # of client work in one turn, so that peers and ticks never wait long
 _GRANULARITY_SECONDS = 0.001  # a timer this much too early isn't armed again
+
+FORESEEN = (DiskFailed, IncompatibleVersion)
+"""What ends a node by itself and is no bug of ours: the reason says all."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -119,7 +123,7 @@ class Node:
             now_ms=now_ms(),
             remember=self.options.remember_events,
         )
-        self._check_voters()
+        check_voters(self.options.config, self.engine.replicas)
         self._running = True
         try:
             await self.peers.start(self)
@@ -129,19 +133,6 @@ class Node:
             await self.stop()
             raise
         self._wake()
-
-    def _check_voters(self) -> None:
-        """A configuration names the voters of the first start only; after that the disk knows who they are."""
-        told = self.options.config.voters
-        for group, replica in self.engine.replicas.items():
-            configuration = replica.raft.configuration
-            known, founders = configuration.voters, configuration.founders or configuration.voters
-            if configuration.members and told not in (known, founders, (self.id,)):
-                raise WrongIdentity(
-                    f"node {self.id}: its disk knows {', '.join(known)} as the voters of group {group} (at first they "
-                    f"were {', '.join(founders)}), its peers say {', '.join(told)}: leave the peers out, since they "
-                    "count at the first start only, or give the directory that belongs to them"
-                )
 
     def _spec(self, group: GroupId, machine: Machine, found: RecoveredGroup | None) -> GroupSpec:
         options, config = self.options, self.options.config
@@ -157,7 +148,9 @@ class Node:
             recovered,
             bootstrap=None if identity.joins else Configuration(config.voters),
             snapshot_pieces=pieces,
-            introduction=Introduction(identity.incarnation, options.peer_address, config.priority),
+            introduction=Introduction(
+                identity.incarnation, options.peer_address, config.priority, format_highest=config.format_highest
+            ),
             client_address=options.client_address,
         )
 
@@ -191,7 +184,7 @@ class Node:
         """Nothing more is written, sent or acknowledged: the reason goes to the log and to whoever waits."""
         if self._failed.done():
             return
-        log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, DiskFailed))
+        log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, FORESEEN))
         for line in self.engine.recorder.story():
             log.error("story %s", line)
         self._failed.set_result(error)  # from here on no turn begins: see `_is_at_work`

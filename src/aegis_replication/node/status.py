@@ -39,6 +39,8 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "configuration_index": raft.configuration_index,
         "membership": _membership(raft.node, raft.configuration),
         "lease_ms": raft.configuration.lease_ms,
+        "format": raft.configuration.format,
+        "format_highest": raft.config.format_highest,
         "last_index": raft.log.last_index,
         "durable_index": raft.log.durable,
         "committed_index": raft.log.committed,
