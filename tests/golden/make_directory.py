@@ -1,6 +1,7 @@
 """How was the golden data directory of this format made? Run once per format version; what it made is never changed.
 
 python tests/golden/make_directory.py tests/golden/directory-1
+python tests/golden/make_directory.py tests/golden/frames-2 2
 """
 
 import json
@@ -9,7 +10,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from aegis_replication.log import Entry, HardState, Kind, LogWrite, RecoveredGroup, SnapshotMeta, make_entry
+from aegis_replication.log import (
+    FORMAT_LOWEST,
+    Entry,
+    HardState,
+    Kind,
+    LogWrite,
+    RecoveredGroup,
+    SnapshotMeta,
+    make_entry,
+)
 from aegis_replication.storage.base import Identity
 from aegis_replication.storage.directory import DirectoryStorage
 
@@ -17,8 +27,15 @@ IDENTITY = Identity("golden", "n1", 0x0123_4567_89AB_CDEF)
 SEGMENT_BYTES = 64 * 1024
 
 
-def main(path: Path) -> None:
-    """Every record type, each kind of entry, a snapshot, a carried vote, and an unfinished last write."""
+def main(path: Path, format: int = FORMAT_LOWEST) -> None:
+    """Every record type, each kind of entry, a snapshot, a carried vote, and an unfinished last write.
+
+    `format` is that of the frames.
+    """
+
+    def entries(group: int, first: int, after: int, term: int) -> tuple[Entry, ...]:
+        return frames(group, first, after, term, format)
+
     storage = DirectoryStorage.open(path, IDENTITY, segment_bytes=SEGMENT_BYTES)
     storage.recover()
     storage.write([LogWrite(7, 1, HardState(4, "n3"), entries(7, 1, 3, 4))], durable=True)
@@ -60,7 +77,7 @@ def save(
     storage.write([LogWrite(group, 1, hard_state, following, 0, meta, hard_state is not None)], durable=True)
 
 
-def entries(group: int, first: int, after: int, term: int) -> tuple[Entry, ...]:
+def frames(group: int, first: int, after: int, term: int, format: int) -> tuple[Entry, ...]:
     kinds = (Kind.COMMANDS, Kind.NO_OP, Kind.CONFIGURATION, Kind.CONTROL)
     return tuple(
         make_entry(
@@ -71,6 +88,7 @@ def entries(group: int, first: int, after: int, term: int) -> tuple[Entry, ...]:
             b"%d:%d;" % (group, index) * (index % 50),
             count=index,
             stamp=index << 16,
+            format=format,
         )
         for index in range(first, after)
     )
@@ -99,4 +117,4 @@ def show(found: RecoveredGroup) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aegis_replication.log import EntryId, Kind, LogWrite, make_entry
+from aegis_replication.log import FORMAT_HIGHEST, FORMAT_LOWEST, EntryId, Kind, LogWrite, make_entry
 from aegis_replication.storage.base import FORMAT_VERSION
 from aegis_replication.storage.directory import DirectoryStorage
 from aegis_replication.storage.inspection import Inspection
@@ -18,13 +18,20 @@ sys.path.insert(0, str(HERE))
 from make_directory import IDENTITY, show  # noqa: E402
 
 VERSIONS = sorted(HERE.glob("directory-*[0-9]"))
+FRAMES = sorted(HERE.glob("frames-*[0-9]"))  # in a directory of format 1; those of format 1 are in directory-1
+GOLDEN = [*VERSIONS, *FRAMES]
 
 
 def test_there_is_one_for_every_format_version() -> None:
     assert [path.name for path in VERSIONS] == [f"directory-{version}" for version in range(1, FORMAT_VERSION + 1)]
 
 
-@pytest.mark.parametrize("golden", VERSIONS, ids=lambda path: path.name)
+def test_there_is_one_for_every_format_of_frames() -> None:
+    later = range(FORMAT_LOWEST + 1, FORMAT_HIGHEST + 1)
+    assert [path.name for path in FRAMES] == [f"frames-{format}" for format in later]
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.name)
 def test_a_golden_directory_opens_and_holds_what_it_held(golden: Path, tmp_path: Path) -> None:
     expected = json.loads(golden.with_suffix(".json").read_text())
     data = tmp_path / "data"
@@ -47,7 +54,7 @@ def test_a_golden_directory_opens_and_holds_what_it_held(golden: Path, tmp_path:
         assert list(inspection.records())[-2].term == 999
 
 
-@pytest.mark.parametrize("golden", VERSIONS, ids=lambda path: path.name)
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.name)
 def test_a_golden_directory_has_every_kind_of_record(golden: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(golden, data)

@@ -13,20 +13,12 @@ from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
-from aegis_replication.engine.events import (
-    Event,
-    PeerLost,
-    PeerSeen,
-    Persisted,
-    Received,
-    Requested,
-    Ticked,
-)
+from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.spec import GroupSpec
-from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
+from aegis_replication.errors import DiskFailed, IncompatibleVersion, InvariantBroken, StorageError
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.log import LogWrite, RecoveredGroup
+from aegis_replication.log import FORMAT_HIGHEST, LogWrite, RecoveredGroup
 from aegis_replication.simulation.clock import Clock, drawn_clock
 from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
 from aegis_replication.simulation.host_settings import (
@@ -76,6 +68,8 @@ class Host:
         self.peers: dict[NodeId, str] = {}
         self.node = node
         self.settings = settings
+        if not is_founder:
+            self.upgrade()
         self.clock = clock
         # What this machine shows as the time: not what the others show, and not at their pace.
         self.own_clock = drawn_clock(clock, node, settings.clock_error)
@@ -121,6 +115,15 @@ class Host:
     @property
     def config(self) -> RaftConfig:
         return self.settings.config.replace(node_id=self.node, peers=self.settings.config.voters)
+
+    def upgrade(self) -> None:
+        """Its next process is of the newest program."""
+        self.settings.config = self.settings.config.replace(format_highest=FORMAT_HIGHEST)
+
+    def renew(self, disk: SimulatedDisk, incarnation: int) -> None:
+        """Another disk with a directory made anew, and the newest program: as a machine that takes its place."""
+        self.disk, self.incarnation = disk, incarnation
+        self.upgrade()
 
     # --- life and death ---
 
@@ -180,7 +183,8 @@ class Host:
     def introduction(self) -> Introduction:
         """What it says of itself in a handshake."""
         index = self.engine.configuration_index if self.is_up else 0
-        return Introduction(self.incarnation, f"{self.node}.test:7481", self.settings.config.priority, index)
+        config, address = self.settings.config, f"{self.node}.test:7481"
+        return Introduction(self.incarnation, address, config.priority, index, config.format_highest)
 
     def why_not(self, other: "Host") -> str:
         """Why it refuses a connection with `other`; "" when it doesn't, or is down and can't."""
@@ -289,6 +293,8 @@ class Host:
                 self.state, self.damage = "refused", error
         except InvariantBroken:
             raise
+        except IncompatibleVersion as error:
+            raise InvariantBroken("a format is written when all members know it", str(error)) from error
         except AssertionError as error:
             said = str(error).partition("\n")[0]  # test runners add what differs from run to run
             raise InvariantBroken("the node's own assertions", f"{self.node}: {said}") from error

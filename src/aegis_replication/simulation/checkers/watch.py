@@ -39,7 +39,7 @@ class Watch:
         self.groups = tuple(groups)
         self.durability = DurabilityChecker()
         self.agreement = {group: AgreementChecker(group, self.durability) for group in groups}
-        self.members = {group: MembersChecker(group, self.durability) for group in groups}
+        self.members = {group: MembersChecker(group, self.durability, self._format_highest) for group in groups}
         self.machines = {group: MachineChecker(group, make_model()) for group in groups}
         self.acknowledged = {group: Acknowledged() for group in groups}
         # All of the cluster; filled as they are made.
@@ -87,6 +87,9 @@ class Watch:
             invariants.check(replica.raft)
             self.agreement[group].on_turn(host.node, replica)
             self.members[group].on_turn(host.node, replica)
+
+    def _format_highest(self, node: NodeId) -> int:
+        return int(self.hosts[node].settings.config.format_highest)
 
     def forget(self, node: NodeId) -> None:
         """The disk of `node` is gone for good."""
