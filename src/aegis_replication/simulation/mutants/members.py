@@ -111,7 +111,7 @@ def _stay(take_step: Any, leader: Leader) -> Transition | None:
 # --- disks made anew ------------------------------------------------------------------------------------------------
 
 
-def _know_nobody(stack: ConfigurationStack, node: NodeId, incarnation: int, configuration_index: LogIndex) -> str:
+def _know_nobody(stack: ConfigurationStack, node: NodeId, *told: int) -> str:
     return ""
 
 
