@@ -148,8 +148,8 @@ class _Draft:
     """A configuration under change."""
 
     # fmt: off
-    __slots__ = ("addresses", "format", "founders", "incarnations", "learners", "lease_ms", "old", "promotions",
-                 "voters")
+    __slots__ = ("addresses", "format", "founders", "incarnations", "interventions", "learners", "lease_ms", "old",
+                 "promotions", "voters")
     # fmt: on
 
     def __init__(self, configuration: Configuration) -> None:
@@ -160,6 +160,7 @@ class _Draft:
         self.promotions = dict(configuration.promotions)
         self.founders = configuration.founders
         self.lease_ms, self.format = configuration.lease_ms, configuration.format
+        self.interventions = configuration.interventions
 
     @property
     def members(self) -> set[NodeId]:
@@ -185,6 +186,7 @@ class _Draft:
             promotions={node: old for node, old in self.promotions.items() if node in self.learners},
             founders=self.founders or (self.old if difference else ()),
             lease_ms=self.lease_ms,
+            interventions=self.interventions,
             format=self.format,
         )
 

@@ -6,8 +6,23 @@ from typing import Any
 import msgspec
 
 from aegis_replication.errors import ProtocolError
-from aegis_replication.ids import LogIndex, NodeId
+from aegis_replication.ids import LogIndex, NodeId, Term
 from aegis_replication.log import FORMAT_LOWEST, NOTHING, EntryId, ReplicatedLog
+
+
+class Intervention(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """That an operator took a group out of Raft's hands: what was acknowledged before may not be in it."""
+
+    what: str  # "recovered": a lost majority was given up; "restored": it began from a backup
+    node: NodeId  # on which node's directory it was done
+    unix_ms: int
+    term: Term  # of the last entry that was there
+    index: LogIndex
+    detail: str  # for people
+
+
+INTERVENTIONS_KEPT = 8
+"""So many are remembered, the latest ones."""
 
 
 class Configuration(msgspec.Struct, frozen=True, array_like=True):
@@ -21,6 +36,7 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     promotions: dict[NodeId, NodeId] = {}  # learners that become voters once level: in whose place, or "" for nobody's
     founders: tuple[NodeId, ...] = ()  # the voters of the first start, once they are no longer the same
     lease_ms: int = 0  # for how long a voter that heard a leader helps nobody else into office; 0: leases are off
+    interventions: tuple[Intervention, ...] = ()  # oldest first; every member knows of them, also those that came later
     format: int = FORMAT_LOWEST  # of the frames that a leader writes behind this entry; only rises
 
     @property
@@ -51,6 +67,7 @@ def make_configuration(
     promotions: Mapping[NodeId, NodeId] | None = None,
     founders: Iterable[NodeId] = (),
     lease_ms: int = 0,
+    interventions: Iterable[Intervention] = (),
     format: int = FORMAT_LOWEST,
 ) -> Configuration:
     """A configuration in its one canonical order: every node that is given the same members makes the same bytes."""
@@ -63,6 +80,7 @@ def make_configuration(
         dict(sorted((promotions or {}).items())),
         tuple(sorted(set(founders))),
         lease_ms,
+        tuple(interventions)[-INTERVENTIONS_KEPT:],
         format,
     )
 

@@ -9,7 +9,7 @@ from aegis_replication.consensus.changes import Change
 from aegis_replication.consensus.configuration import Configuration, decode_configuration
 from aegis_replication.consensus.contact import Contact
 from aegis_replication.consensus.handover import PAUSE, Handover, best_target, better_target, check_target
-from aegis_replication.consensus.member import LEADER, Handler, Member, Role, Transition, to_follower
+from aegis_replication.consensus.member import LEADER, Member, Transition, to_follower
 from aegis_replication.consensus.membership import Membership
 from aegis_replication.consensus.messages import (
     AppendEntries,
@@ -22,6 +22,7 @@ from aegis_replication.consensus.messages import (
 )
 from aegis_replication.consensus.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from aegis_replication.consensus.quorum import is_supported, jointly_committed
+from aegis_replication.consensus.role import Handler, Role
 from aegis_replication.errors import ChangePending, ChangeRefused, Overloaded
 from aegis_replication.ids import LogIndex, NodeId
 from aegis_replication.log import NOTHING, Entry, EntryId, Kind
@@ -35,7 +36,7 @@ SNAPSHOT_PATIENCE = 10
 class Leader(Contact):
     """Takes proposals, copies them to followers, and commits what a majority holds."""
 
-    __slots__ = ("_is_heartbeat_due", "_is_step_due", "_settled_ms", "handover", "membership", "progress")
+    __slots__ = ("_declined", "_is_heartbeat_due", "_is_step_due", "_settled_ms", "handover", "membership", "progress")
 
     name: ClassVar[str] = LEADER
 
@@ -48,6 +49,8 @@ class Leader(Contact):
         self.membership = Membership(member, self.progress, self.first_own)
         # The attempt to hand over that is under way: no proposals meanwhile.
         self.handover: Handover | None = None
+        # Who didn't take over from this leader while its disk was full: perhaps theirs are, too.
+        self._declined: set[NodeId] = set()
         self._is_heartbeat_due = False
         # A configuration was committed, or a heartbeat has passed: see whether another one is due by itself.
         self._is_step_due = False
@@ -56,8 +59,7 @@ class Leader(Contact):
 
     def enter(self, transition: Transition) -> None:
         """Begin the term with a no-op: what earlier terms left commits together with it (§5.4.2, §8)."""
-        member = self.member
-        member.leader = member.node
+        self.member.leader = self.member.node
         self._meet_members(self.first_own)
         self.propose(NO_OP, b"")
 
@@ -74,14 +76,12 @@ class Leader(Contact):
         if kind != CONFIGURATION:
             format = member.configurations.current.format
             return member.log.append_new(member.term, kind, payload, count=count, stamp=stamp, format=format)
-        configuration = decode_configuration(payload)
         self._check_change()
-        return self._append(configuration)
+        return self._append(decode_configuration(payload))
 
     def _append(self, configuration: Configuration) -> Entry:
         member = self.member
-        # In the format before: whoever doesn't know the new one can read that, and refuse.
-        format = member.configurations.current.format
+        format = member.configurations.current.format  # whoever doesn't know the new one can read that, and refuse
         assert configuration.format >= format, f"from format {format} back to {configuration.format}"
         entry = member.log.append_new(member.term, CONFIGURATION, configuration.encode(), format=format)
         member.configurations.push(entry.id, configuration)  # in force when appended (thesis §4.1)
@@ -311,6 +311,7 @@ class Leader(Contact):
         if self.handover is not None and self._is_handover_over(self.handover):
             if self.handover.is_last:
                 return to_follower(None, "is no voter any more")
+            self._declined.add(self.handover.target)
             self.handover, self._settled_ms = None, member.now_ms
         self._is_step_due = True
         self.deadline_ms = member.now_ms + member.config.heartbeat_interval_ms
@@ -329,6 +330,9 @@ class Leader(Contact):
     def _maybe_prefer_another(self) -> None:
         """Hand over to a voter of higher priority that is level, unless that was tried lately."""
         member = self.member
+        if member.is_full:
+            self._make_way()
+            return
         pause_ms = PAUSE * member.config.election_timeout_max_ms
         if self.handover is not None or member.now_ms - self._settled_ms < pause_ms or self.membership.why_not_now():
             return
@@ -336,13 +340,28 @@ class Leader(Contact):
         if target is not None:
             self._begin_handover(target)
 
+    def _make_way(self) -> None:
+        """This leader's disk is full: another one may have room. One after the other is asked, reads go on meanwhile.
+
+        One at the time, and none again before all were asked: where every disk is full it goes on leading.
+        """
+        member = self.member
+        if self.handover is not None or self.membership.why_not_now():
+            return
+        target = best_target(member, self.progress, without=self._declined)
+        if target is not None and self.progress[target].match == member.log.last_index:
+            self._begin_handover(target)
+        elif member.now_ms - self._settled_ms > PAUSE * member.config.election_timeout_max_ms:
+            self._declined.clear()
+            self._settled_ms = member.now_ms
+
     def _reason_to_step_down(self) -> str | None:
         """A leader that hears no majority, or whose disk hangs, must not keep others from leading (thesis §6.2)."""
         member = self.member
         if not self.progress:
             return None
         stuck_ms = member.unfinished_write_ms
-        if stuck_ms > member.config.election_timeout_max_ms:
+        if stuck_ms > member.config.election_timeout_max_ms and not member.is_full:
             return f"its disk has not finished a write for {stuck_ms:.0f} ms"
         if not member.config.check_quorum:
             return None

@@ -4,9 +4,9 @@ Here is also what holds promises back: a sentence about this node's disk leaves 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from random import Random
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import msgspec
 
@@ -21,12 +21,16 @@ from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import (
     FORMAT_HIGHEST,
     FORMAT_LOWEST,
+    Entry,
     EntryId,
     HardState,
     LogWrite,
     ReplicatedLog,
     SnapshotMeta,
 )
+
+RECORD_BYTES: Final = 64
+"""What an entry takes in the log beside its frame, at the most."""
 
 FOLLOWER: Final = "follower"
 PRE_CANDIDATE: Final = "pre-candidate"
@@ -98,6 +102,7 @@ class Member:
         "random",
         "reads",
         "role_name",
+        "room_bytes",
         "sent_chunks",
         "snapshots",
         "started_ms",
@@ -150,6 +155,8 @@ class Member:
         self.guests: dict[NodeId, LogIndex] = {}
         # Messages from peers that made no sense and were dropped.
         self.dropped = 0
+        # How much of entries this node's full disk still takes; None: it isn't full.
+        self.room_bytes: int | None = None
         # The outbox: what `Output` is made of.
         self.messages: list[tuple[NodeId, Message]] = []
         self.reads: list[tuple[int, LogIndex]] = []
@@ -189,6 +196,22 @@ class Member:
         the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2).
         """
         return self.config.priority > 0 and self.configurations.may_vote(self.node)
+
+    @property
+    def is_full(self) -> bool:
+        """Is there no room on this node's disk? Then it leads only if nobody else does, and takes few entries more."""
+        return self.room_bytes is not None
+
+    def takes(self, entries: Sequence[Entry]) -> bool:
+        """Is there room for those of `entries` that aren't held yet? It counts as used then."""
+        if self.room_bytes is None:
+            return True
+        log = self.log
+        new = [len(entry.frame) + RECORD_BYTES for entry in entries if log.term_at(entry.index) != entry.term]
+        if sum(new) > self.room_bytes:
+            return False
+        self.room_bytes -= sum(new)
+        return True
 
     def check_format(self, configuration: Configuration) -> None:
         """Can this node read and write what it is to? Raises IncompatibleVersion, naming both."""
@@ -391,52 +414,3 @@ class Member:
             self.vote_for(source)
         self.reply(source, VoteReply(self.term, granted))
         return granted
-
-
-Handler = Callable[[Any, NodeId, Any], Transition | None]
-
-
-class Role:
-    """What the three roles have in common: a deadline, and a table of what they answer."""
-
-    __slots__ = ("deadline_ms", "member")
-
-    name: ClassVar[str]
-    handlers: ClassVar[dict[type, Handler]]
-
-    def __init__(self, member: Member, transition: Transition) -> None:
-        self.member = member
-        # When on_deadline is due.
-        self.deadline_ms = member.draw_election_deadline()
-
-    def enter(self, transition: Transition) -> Transition | None:
-        """Begin, once this is the replica's role."""
-        return None
-
-    def leave(self) -> str:
-        """End; returns what is lost by it, for the log line."""
-        return ""
-
-    def on_deadline(self) -> Transition | None:
-        """`deadline_ms` has come."""
-        return None
-
-    def on_persisted(self) -> Transition | None:
-        """More of the log is durable."""
-        return None
-
-    def on_peer_lost(self, peer: NodeId) -> Transition | None:
-        """The connection to `peer` ended."""
-        return None
-
-    def has_fresh_leader(self) -> bool:
-        """Was a leader heard within the minimum election timeout? Then nobody needs an election (§6)."""
-        return False
-
-    def on_request_vote(self, source: NodeId, message: RequestVote) -> Transition | None:
-        """Answer a candidate (§5.2)."""
-        if message.pre:
-            self.member.answer_pre_vote(source, message, is_leader_fresh=self.has_fresh_leader())
-        else:
-            self.member.answer_vote(source, message)
-        return None

@@ -1,6 +1,7 @@
 """One group on this node: its Raft, its machine, and the requests that wait for either."""
 
 from collections import deque
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -12,6 +13,7 @@ from aegis_replication.consensus.messages import InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.administration import Administration
+from aegis_replication.engine.backups import Backups
 from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.reads import Reads
@@ -56,8 +58,10 @@ class Replica:
         "addresses",
         "administration",
         "applied",
+        "backups",
         "commands_since_snapshot",
         "bytes_since_snapshot",
+        "full",
         "group",
         "has_new_members",
         "limits",
@@ -108,6 +112,7 @@ class Replica:
         # Has whom to speak with, or where they are, perhaps changed since the host was told?
         self.has_new_members = True
         self._configuration: Configuration | None = None  # as of the last `collect`
+        self.backups = Backups(self.raft)
         self.introduce(node, spec.introduction)
         # Commands of this turn, not yet in an entry, and who waits for each.
         self._commands: list[bytes] = []
@@ -121,6 +126,7 @@ class Replica:
         self.reads = Reads(self.raft, self.machine, spec.limits.waiting_reads)
         # Committed entries not yet applied.
         self._apply_queue: deque[Entry] = deque()
+        self.full = ""  # why this node's disk takes no writes of clients; "" while it does
         self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
         self._saving: SnapshotMeta | None = None
         self._snapshot_bytes = 0  # size of the last snapshot
@@ -140,6 +146,8 @@ class Replica:
                 self._take_command(event.body, caller, effects)
             elif event.kind == wire.ADMIN:
                 self.administration.on_request(event.body, caller, effects.replies)
+            elif event.kind == wire.BACKUP:
+                self.backups.begin(caller, effects.replies)
             else:
                 self.reads.take(event.kind, event.body, caller, effects)
         except InvalidArgument as error:
@@ -147,6 +155,9 @@ class Replica:
 
     def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
         self.machine.check(body)
+        if self.full:
+            effects.replies.append(self._no_room(caller))
+            return
         if (
             self._taken_bytes + len(body) > self.limits.waiting_bytes and self._taken_bytes
         ) or self._taken_commands >= self.limits.waiting_commands:
@@ -176,6 +187,27 @@ class Replica:
             except (ChangePending, ChangeRefused):
                 pass  # nobody else can: they will elect one when this node is gone
 
+    def on_room_changed(self, room_bytes: int | None, why: str, effects: Effects) -> None:
+        """The disk is full, or has room again: what isn't in the log yet stays out of it, and a snapshot makes room."""
+        self.raft.on_room_changed(room_bytes)
+        is_news, self.full = bool(self.full) != (room_bytes is not None), "" if room_bytes is None else why
+        if not self.full or not is_news:
+            return
+        self._turn_away(self._no_room, effects)
+        if self._saving is None and not self._apply_queue and self.bytes_since_snapshot:
+            self._save_snapshot(effects)
+
+    def _turn_away(self, answer: Callable[[Caller], tuple[int, bytes]], effects: Effects) -> None:
+        """The commands of this turn, in no entry yet, stay out of the log."""
+        effects.replies.extend(map(answer, self._callers))
+        self._taken_bytes -= self._commands_bytes
+        self._taken_commands -= len(self._commands)
+        self._commands, self._callers, self._commands_bytes = [], [], 0
+
+    def _no_room(self, caller: Caller) -> tuple[int, bytes]:
+        what = f"node {self.node} takes no writes: {self.full}, then they go on by themselves; reads go on"
+        return reply_error(caller, wire.DISK_FULL, what)
+
     def on_persisted(self, number: int) -> None:
         """Write `number` and all before it are on disk."""
         self.raft.on_persisted(number)
@@ -192,9 +224,10 @@ class Replica:
         self._snapshot_bytes = event.size_bytes
         self.raft.on_snapshot_saved(event.meta, self._first_of_tail(event.meta.index))
 
-    def on_snapshot_failed(self) -> None:
+    def on_snapshot_failed(self, effects: Effects) -> None:
         """Try again when as much has been applied once more."""
         self._saving = None
+        self.backups.fail(effects.replies)
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
 
     def _first_of_tail(self, index: LogIndex) -> LogIndex:
@@ -268,6 +301,10 @@ class Replica:
             self._apply_queue.extend(output.committed)
         if self._apply_queue:
             self._apply(effects)
+        if self.backups.is_waited_for:
+            is_wanted = self.backups.look(self.applied, self.snapshot, effects.replies)
+            if is_wanted and self._saving is None and not self._apply_queue:
+                self._save_snapshot(effects)
         if self.administration.is_waited_for:
             self.administration.look(effects.replies)
         if self.raft.configuration is not self._configuration:
@@ -395,13 +432,14 @@ class Replica:
         """No longer the leader: nobody may wait here for what another leader decides."""
         replies = effects.replies
         self.administration.give_up(replies)
-        replies.extend(self._not_leader(caller) for caller in self._callers)
+        self._turn_away(self._not_leader, effects)
+        replies.extend(self._not_leader(caller) for caller in self.backups.give_up())
         why = "the leader lost its office first"
         for waiting in self._waiting.values():
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
         replies.extend(self._not_leader(caller) for caller in self.reads.give_up())
-        self._commands, self._callers, self._waiting = [], [], {}
-        self._commands_bytes = self._taken_bytes = self._taken_commands = 0
+        self._waiting = {}
+        self._taken_bytes = self._taken_commands = 0
 
     def _not_leader(self, caller: Caller) -> tuple[int, bytes]:
         leader = self.raft.leader if self.raft.leader != self.node else None

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from aegis_replication.engine.effects import ReadChunk, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Event, SnapshotFailed, SnapshotSaved
+from aegis_replication.errors import DiskFull
 from aegis_replication.ids import NodeId
 from aegis_replication.storage.base import SnapshotWriter, Storage
 
@@ -69,7 +70,13 @@ class SnapshotWork:
 
     def _store(self, request: StoreChunk) -> None:
         snapshots = self._storage.snapshots
-        wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
+        try:
+            wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
+        except DiskFull as error:  # no answer: after a while the leader begins anew
+            log.error(
+                "node=%s group=%d: no room for snapshot %s: %s", self._node, request.group, request.meta.id, error
+            )
+            return
         complete = wanted == request.total_bytes
         self._answer(
             ChunkStored(

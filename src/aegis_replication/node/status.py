@@ -39,6 +39,7 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "configuration_index": raft.configuration_index,
         "membership": _membership(raft.node, raft.configuration),
         "lease_ms": raft.configuration.lease_ms,
+        "interventions": [msgspec.structs.asdict(each) for each in raft.configuration.interventions],
         "format": raft.configuration.format,
         "format_highest": raft.config.format_highest,
         "last_index": raft.log.last_index,

@@ -13,7 +13,8 @@ from aegis_replication.simulation import clocks
 from aegis_replication.simulation.churn import Churn
 from aegis_replication.simulation.clocks import ClockFaults, ClockPlan
 from aegis_replication.simulation.cluster import Cluster
-from aegis_replication.simulation.disk import ROOT, DiskSpeed
+from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing
+from aegis_replication.simulation.echoes import ECHO, Echoes
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.network import Weather
 from aegis_replication.simulation.plan import HEAVY, KINDS, Plan
@@ -25,7 +26,7 @@ class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
     # fmt: off
-    __slots__ = ("churn", "clocks", "cluster", "damaged", "plan", "random", "_awaited",
+    __slots__ = ("churn", "clocks", "cluster", "damaged", "echoes", "plan", "random", "_awaited",
                  "_dismissed", "_kinds", "_timeout_ms", "_weights")
     # fmt: on
 
@@ -35,7 +36,8 @@ class Nemesis:
         self.random: Random = cluster.clock.random("nemesis")
         self.churn = Churn(cluster, cluster.clock.random("churn"))
         self.clocks = ClockFaults(cluster, clock_plan, cluster.clock.random("clock faults"))
-        self._kinds = (*plan.kinds, *clock_plan.kinds)
+        self.echoes = Echoes(cluster, cluster.clock.random("echoes"))
+        self._kinds = clock_plan.kinds if clock_plan.is_alone and clock_plan.kinds else (*plan.kinds, *clock_plan.kinds)
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None
@@ -52,6 +54,7 @@ class Nemesis:
         self._dismissed = True
         self.churn.settle()
         self.clocks.settle()
+        self.echoes.settle()
         for host in self.cluster.hosts.values():
             host.disk.put_back()
 
@@ -63,7 +66,7 @@ class Nemesis:
             action(*arguments)
 
     def _strike(self) -> None:
-        if not self.clocks.is_quiet:  # it waits for something that anything else would spoil
+        if not (self.clocks.is_quiet or self.echoes.is_under_way):  # for what anything else would spoil
             self._strike_now()
         self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
 
@@ -74,6 +77,8 @@ class Nemesis:
             churning.STRIKES[kind](self.churn)
         elif kind in clocks.STRIKES:
             clocks.STRIKES[kind](self.clocks)
+        elif kind == ECHO:
+            self.echoes.begin()
         else:
             _STRIKES[kind](self)
 
@@ -158,7 +163,8 @@ class Nemesis:
         if host.state == "down":
             self.cluster.start(name)
         if left and host.is_up:
-            self._cut_after(host, host.life, self.random.choice((0, 1, 1, 2, 3)), 60)
+            flushes = self.random.choice((1,) if self.plan.is_about_beginnings else (0, 1, 1, 2, 3))
+            self._cut_after(host, host.life, flushes, 60)
             self._later(5.0 + 60.0 * self.random.random(), self._loop, name, left - 1)
 
     def _cut_after(self, host: Host, life: int, flushes: int, patience: int) -> None:
@@ -322,12 +328,24 @@ class Nemesis:
         if following:
             host = self.random.choice(following)
             host.pause()
-            self._later(self._timeout_ms * (0.2 + 2.0 * self.random.random()), self._catch_up, host)
+            if self.plan.is_about_beginnings:
+                self._make_late()
+                self._later(self._timeout_ms * (0.1 + 0.3 * self.random.random()), self._catch_up, host)
+            else:
+                self._later(self._timeout_ms * (0.2 + 2.0 * self.random.random()), self._catch_up, host)
+
+    def _make_late(self) -> None:
+        """Clients see to it that who is paused lacks a good deal soon."""
+        leading = [host for host in self._up() if any(each.raft.is_leader for each in host.engine.replicas.values())]
+        for client in self._clients():
+            if leading and len(client.pending) < 8:
+                client.press(leading[0].node, self.random.randint(1, 12))
 
     def _catch_up(self, host: Host) -> None:
         host.disk.speed = DiskSpeed(30.0 + 100.0 * self.random.random())
         self.cluster.resume(host.node)
-        self._cut_short(host, host.life, self.random.choice((1, SECTOR_BYTES, 3 * SECTOR_BYTES)), 300)
+        sectors = self.random.choice((2, 3) if self.plan.is_about_beginnings else (0, 1, 3))
+        self._cut_short(host, host.life, max(1, sectors * SECTOR_BYTES), 300)
 
     def _cut_short(self, host: Host, life: int, least_bytes: int, patience: int) -> None:
         if host.life != life or not host.is_up:
@@ -337,7 +355,8 @@ class Nemesis:
         else:
             self._quick_disk(host)
             self._count("crash_while_flushing")
-            self.cluster.crash(host.node, losing="some")
+            losing: Losing = "beginning" if self.plan.is_about_beginnings else "some"
+            self.cluster.crash(host.node, losing=losing)
             self._loop(host.node, self.random.randint(2, 8))
 
     def _failing_disk(self) -> None:
@@ -345,12 +364,15 @@ class Nemesis:
             host.disk.failing = True
 
     def _full_disk(self) -> None:
+        """No file grows on one disk, or on all of them; or, where each write takes new blocks, nothing is written."""
         if host := self._victim():
-            host.disk.full = True
-            self._later(2.0 * self._some_ms(), self._emptier_disk, host)
+            for full in self._up() if self.random.random() < 0.3 else [host]:
+                full.disk.full = True
+                full.disk.full_in_place = self.random.random() < 0.3
+                self._later(5.0 * self._some_ms(), self._emptier_disk, full)
 
     def _emptier_disk(self, host: Host) -> None:
-        host.disk.full = False
+        host.disk.full = host.disk.full_in_place = False
 
     def _damage(self) -> None:
         """Bits turn in what was flushed a while ago, while the node is down: it must notice, or not need them."""

@@ -20,18 +20,19 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, clocks, mutants, upgrades
+from aegis_replication.simulation import churn, clocks, echoes, mutants, upgrades
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import DiskSpeed
+from aegis_replication.simulation.echoes import about_echoes
 from aegis_replication.simulation.faults import Nemesis
 from aegis_replication.simulation.plan import COUNTED as PLANNED
-from aegis_replication.simulation.plan import Plan, draw_plan
+from aegis_replication.simulation.plan import Plan, about_beginnings, draw_plan
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 from aegis_replication.simulation.upgrades import UpgradePlan, Upgrades, draw_upgrade_plan
 
-COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *upgrades.COUNTED)
+COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *echoes.COUNTED, *upgrades.COUNTED)
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
@@ -123,8 +124,11 @@ class Play:
     def __init__(self, seed: int, subject: Subject | None = None) -> None:
         self.seed = seed
         plan = _rarely_sized(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/size"))
-        self.plan: Plan = churn.with_churn(plan, Random(f"{seed}/members"))
-        self.clocks: ClockPlan = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
+        with_churn = churn.with_churn(plan, Random(f"{seed}/members"))
+        special = about_echoes(about_beginnings(plan, Random(f"{seed}/beginnings")), Random(f"{seed}/echoes"))
+        self.plan: Plan = special if with_churn is plan else with_churn
+        drawn = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
+        self.clocks: ClockPlan = drawn if with_churn is not plan or special is plan else ClockPlan()
         upgrade_plan: UpgradePlan = draw_upgrade_plan(Random(f"{seed}/upgrades"))
         plan = self.plan
         groups = tuple(range(1, plan.groups + 1))

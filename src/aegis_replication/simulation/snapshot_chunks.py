@@ -4,6 +4,7 @@ from typing import Final
 
 from aegis_replication.engine.effects import ReadChunk, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored
+from aegis_replication.errors import DiskFull
 from aegis_replication.storage.base import SnapshotStore
 
 CHUNK_BYTES: Final = 700
@@ -16,9 +17,12 @@ def read_chunk(snapshots: SnapshotStore, request: ReadChunk) -> ChunkRead:
     return ChunkRead(request.group, request.target, request.meta, request.offset, total, data)
 
 
-def store_chunk(snapshots: SnapshotStore, request: StoreChunk) -> ChunkStored:
-    """Take some bytes of a leader's snapshot; with the last ones it is whole, durable and named."""
-    wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
+def store_chunk(snapshots: SnapshotStore, request: StoreChunk) -> ChunkStored | None:
+    """Take some bytes of a leader's snapshot; with the last ones it is whole, durable and named. None: no room."""
+    try:
+        wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
+    except DiskFull:
+        return None
     complete = wanted == request.total_bytes
     return ChunkStored(
         request.group,

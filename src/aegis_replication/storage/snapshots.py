@@ -13,7 +13,14 @@ from zlib import crc32
 
 import msgspec
 
-from aegis_replication.errors import CorruptRecord, DiskFailed, IncompatibleVersion, LimitExceeded, StorageError
+from aegis_replication.errors import (
+    CorruptRecord,
+    DiskFailed,
+    DiskFull,
+    IncompatibleVersion,
+    LimitExceeded,
+    StorageError,
+)
 from aegis_replication.ids import GroupId
 from aegis_replication.log import EntryId, SnapshotMeta
 from aegis_replication.storage.base import FORMAT_VERSION
@@ -202,6 +209,28 @@ class _Receiving:
         self.file, self.meta, self.total_bytes = file, meta, total_bytes
 
 
+class FileHold:
+    """A snapshot's open file: deleted or not, it can be read to its end."""
+
+    __slots__ = ("_files", "_handle", "path", "size")
+
+    def __init__(self, files: Files, path: str) -> None:
+        self._files, self.path = files, path
+        self._handle = files.open(path, "read")
+        self.size = files.size(self._handle)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` raw bytes at `offset`. Raises DiskFailed."""
+        try:
+            return self._files.pread(self._handle, size, offset)
+        except OSError as error:
+            raise DiskFailed(f"{self.path}: can't be read: {error}") from error
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._files.close(self._handle)
+
+
 class FileSnapshots:
     """The snapshots of all groups of one node, in one directory."""
 
@@ -311,11 +340,28 @@ class FileSnapshots:
         finally:
             self._files.close(handle)
 
+    def hold(self, group: GroupId, snapshot: EntryId) -> FileHold | None:
+        """A snapshot kept readable until the hold is closed; None when it is gone already."""
+        try:
+            return FileHold(self._files, self.path_of(group, snapshot))
+        except FileNotFoundError:
+            return None
+
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
         """Take raw bytes of a peer's file; the offset wanted next, `total_bytes` when the whole is verified and named.
 
-        Offset 0 starts over, any other gap keeps what is there; 0 comes back for a damaged or unknown one.
+        Offset 0 starts over, any other gap keeps what is there; 0 comes back for a damaged or unknown one. After
+        DiskFull nothing of it is left.
         """
+        try:
+            return self._receive(group, meta, offset, total_bytes, data)
+        except DiskFailed as error:
+            if isinstance(error.__cause__, OSError) and is_full(error.__cause__):
+                self._give_up(group)
+                raise DiskFull(str(error)) from error
+            raise
+
+    def _receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
         coming = self._receiving.get(group)
         with writing_snapshot(self.path_of(group, meta.id, "part")):
             if offset == 0:
@@ -331,11 +377,11 @@ class FileSnapshots:
                 file.append([data])
             if file.size < total_bytes:
                 return file.size
-            del self._receiving[group]
             if not self._is_whole(group, meta, file):
-                file.drop()
+                self._give_up(group)
                 return 0
             self.publish(group, meta, file)
+            del self._receiving[group]
             return total_bytes
 
     def _is_whole(self, group: GroupId, meta: SnapshotMeta, file: _Appending) -> bool:
