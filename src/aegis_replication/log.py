@@ -21,6 +21,15 @@ are applied (2: the results that sessions remember are bounded by bytes). A lead
 configuration names, so that all replicas turn to a new one at the same entry.
 """
 
+
+def check_format(format: int, whose: str) -> None:
+    """Can this program go on where entries of `format` were written? Raises IncompatibleVersion."""
+    if format > FORMAT_HIGHEST:
+        raise IncompatibleVersion(
+            f"{whose} writes format {format}, this program knows {FORMAT_LOWEST} to {FORMAT_HIGHEST}: use a later one"
+        )
+
+
 _FIELDS = Layout("<BBHIQQQII")  # version, kind, flags, group, term, index, stamp, count, payload length
 _CHECKSUM = Layout("<I")
 FRAME_HEADER_BYTES = _FIELDS.size + _CHECKSUM.size

@@ -15,7 +15,7 @@ from aegis_replication.storage.inspection import Inspection
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from make_directory import IDENTITY, show  # noqa: E402
+from make_directory import IDENTITY, RENEWED, show  # noqa: E402
 
 VERSIONS = sorted(HERE.glob("directory-*[0-9]"))
 FRAMES = sorted(HERE.glob("frames-*[0-9]"))  # in a directory of format 1; those of format 1 are in directory-1
@@ -37,11 +37,12 @@ def test_a_golden_directory_opens_and_holds_what_it_held(golden: Path, tmp_path:
     data = tmp_path / "data"
     shutil.copytree(golden, data)
 
-    storage = DirectoryStorage.open(data, IDENTITY)
+    identity = RENEWED if golden.name == "directory-2" else IDENTITY
+    storage = DirectoryStorage.open(data, identity)
     found = storage.recover()
 
     assert {str(group): show(of) for group, of in found.items()} == expected
-    assert storage.identity == IDENTITY
+    assert storage.identity == identity
     assert list(storage.snapshots.chunks(9, EntryId(9, 50))) == [b"first piece", b"second piece of 50"]
 
     last = found[1].entries[-1].index
@@ -51,8 +52,7 @@ def test_a_golden_directory_opens_and_holds_what_it_held(golden: Path, tmp_path:
     storage.close()
     with Inspection(data) as inspection:
         assert inspection.verify() == []
-        written = [record for record in inspection.records() if record.type == "frame" and not record.carried]
-        assert written[-1].term == 999  # behind it stands only what housekeeping wrote anew
+        assert inspection.groups()[1].entries[-1].id == EntryId(999, last + 1)
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.name)

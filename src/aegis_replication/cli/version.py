@@ -20,6 +20,7 @@ _PARTS = ("msgspec", "xxhash", "uvloop")
 def version(*, format: Format = FORMAT) -> None:
     """Print versions: aegis, Python, and the parts that matter in a report of trouble."""
     from aegis_replication import log, wire
+    from aegis_replication.storage import base as storage
 
     record: dict[str, Any] = {
         "aegis": __version__,
@@ -29,6 +30,7 @@ def version(*, format: Format = FORMAT) -> None:
         "protocol_lowest": wire.PROTOCOL_LOWEST,
         "protocol_highest": wire.PROTOCOL_HIGHEST,
         "frame_format": log.FORMAT_HIGHEST,
+        "directory_format": storage.FORMAT_VERSION,
         **{part: _installed(part) for part in _PARTS},
     }
     if format.output == "table":
