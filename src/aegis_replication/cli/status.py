@@ -28,6 +28,7 @@ _COLUMNS = (
     "flush_p50_ms",
     "flush_p99_ms",
     "flush_mode",
+    "format",
     "address",
 )
 _TITLES = {
@@ -55,6 +56,8 @@ def status(*, target: Target = TARGET, format: Format = FORMAT) -> int:
         print_rows(rows, format.output, columns=_COLUMNS, titles=_TITLES)
         for note in dict.fromkeys(each for row in rows for each in row["interventions"]):
             say(f"aegis: {note}")
+        if held_back := _held_back(rows):
+            say(f"aegis: {held_back}")
     for trouble in troubles:
         say(f"aegis: {trouble}")
     return endings.UNHEALTHY if troubles else endings.OK
@@ -127,6 +130,8 @@ def node_row(node: Mapping[str, Any]) -> dict[str, Any]:
         "applied_index": applied,
         "last_index": group.get("last_index"),
         "lease_ms": group.get("lease_ms"),
+        "format": group.get("format"),
+        "format_highest": group.get("format_highest"),
         "lag_entries": None if committed is None or applied is None else group["last_index"] - applied,
         "flush_p50_ms": disk.get("flush_p50_ms"),
         "flush_p99_ms": disk.get("flush_p99_ms"),
@@ -145,6 +150,18 @@ def node_row(node: Mapping[str, Any]) -> dict[str, Any]:
             for each in group.get("interventions", ())
         ],
     }
+
+
+def _held_back(rows: list[dict[str, Any]]) -> str:
+    """Who keeps the cluster from writing a format that others know; "" when nobody does."""
+    known = [row for row in rows if row["format"] is not None and row["format_highest"] is not None]
+    highest = max((row["format_highest"] for row in known), default=0)
+    written = max((row["format"] for row in known), default=0)
+    if highest <= written:
+        return ""
+    behind = [f"{row['node']} knows up to {row['format_highest']}" for row in known if row["format_highest"] <= written]
+    behind += [f"{row['node']} is not there to say" for row in rows if row not in known]
+    return f"format {written} is written until all members know {written + 1}: {', '.join(behind)}" if behind else ""
 
 
 def _group(node: Mapping[str, Any]) -> dict[str, Any]:
