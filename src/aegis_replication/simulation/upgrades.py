@@ -9,7 +9,7 @@ from aegis_replication.log import FORMAT_HIGHEST, FORMAT_LOWEST
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.host import Host
 
-COUNTED: Final = ("node_upgraded", "format_raised")
+COUNTED: Final = ("node_upgraded", "old_program_away", "format_raised")
 
 
 class UpgradePlan(msgspec.Struct, frozen=True):
@@ -48,12 +48,15 @@ class Upgrades:
         if self._is_over or not older:
             return
         host = self._random.choice(older)
-        if host.is_up:
+        was_up = host.is_up
+        if was_up:
             if self._random.random() < 0.5:
                 self._cluster.stop(host.node)
             else:
                 self._cluster.crash(host.node, losing="nothing")
-        if host.state in ("down", "refused"):
+        if was_up and len(older) == 1 and self._random.random() < 0.7:
+            self._cluster.faults["old_program_away"] += 1  # the last one, while all others know more: it may come back
+        elif host.state in ("down", "refused"):
             host.upgrade()
             self._cluster.faults["node_upgraded"] += 1
         self._later()
