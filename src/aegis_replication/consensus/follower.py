@@ -78,11 +78,14 @@ class Follower(Role):
         member = self.member
         log = member.log
         entries = message.entries
-        if entries and not member.takes(entries):
-            entries = ()  # no room: contact is all that this append gets; the leader tries again later
         is_new_round = message.round > self.round
         if is_new_round:
             self.round = message.round
+        if entries and member.is_full and not (log.matches(message.previous) and member.takes(entries)):
+            # No room: contact is all that these entries get, and those behind them. The leader tries again when it has
+            # lost patience; told where the logs meet, it would at once, for as long as this disk is full.
+            self._acknowledge(source)
+            return
         if not log.matches(message.previous):
             self._refuse(source, message.previous)
             return
