@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from itertools import accumulate
 from operator import attrgetter
 from struct import Struct as Layout
 from typing import NamedTuple
@@ -212,6 +213,7 @@ class ReplicatedLog:
     """
 
     __slots__ = (
+        "_ends",
         "_entries",
         "_handed",
         "_in_flight",
@@ -220,7 +222,6 @@ class ReplicatedLog:
         "committed",
         "durable",
         "group",
-        "held_bytes",
     )
 
     def __init__(
@@ -231,7 +232,8 @@ class ReplicatedLog:
         self.base = base
         self.base_stamp = base_stamp
         self._entries: list[Entry] = list(entries)
-        self.held_bytes = sum(len(entry.frame) for entry in self._entries)
+        # How many bytes of frames end where the base and each entry does, counted from anywhere: see `bytes_between`.
+        self._ends: list[int] = [0, *accumulate(len(entry.frame) for entry in self._entries)]
         # Highest index known stored on a majority. Only rises. Invariant: base <= committed <= last.
         self.committed: LogIndex = base.index
         # Highest index up to which this node's disk holds what `_entries` holds. Falls only by truncation.
@@ -278,6 +280,21 @@ class ReplicatedLog:
         """Entry `index`, which must be held."""
         assert self.first <= index <= self.last_index, f"entry {index} is not in [{self.first}, {self.last_index}]"
         return self._entries[index - self.first]
+
+    def bytes_between(self, after: LogIndex, last: LogIndex) -> int:
+        """The size of the entries (after, last]; what lies under the base counts nothing."""
+        ends, base = self._ends, self.base.index
+        return ends[last - base] - ends[max(after - base, 0)]
+
+    @property
+    def held_bytes(self) -> int:
+        """The size of all entries held."""
+        return self._ends[-1] - self._ends[0]
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """The size of the tail that isn't known to be on a majority."""
+        return self.bytes_between(self.committed, self.last_index)
 
     def slice(self, first: LogIndex, after: LogIndex) -> list[Entry]:
         """The entries of [first, after), all of which must be held."""
@@ -345,14 +362,13 @@ class ReplicatedLog:
 
     def _append(self, entry: Entry) -> None:
         self._entries.append(entry)
-        self.held_bytes += len(entry.frame)
+        self._ends.append(self._ends[-1] + len(entry.frame))
 
     def _truncate(self, first: LogIndex) -> None:
         """Forget entries[first, ∞): they conflict with the leader's."""
         assert first > self.committed, f"would overwrite committed entry {first} (committed {self.committed})"
-        for entry in self._entries[first - self.first :]:
-            self.held_bytes -= len(entry.frame)
         del self._entries[first - self.first :]
+        del self._ends[first - self.base.index :]
         self.durable = min(self.durable, first - 1)
         self._handed = min(self._handed, first - 1)
         for write in self._in_flight:  # what it wrote from here on is no longer this log's, even if the same id returns
@@ -393,9 +409,8 @@ class ReplicatedLog:
         if gone <= 0:
             return
         last_gone = self._entries[gone - 1]
-        for entry in self._entries[:gone]:
-            self.held_bytes -= len(entry.frame)
         del self._entries[:gone]
+        del self._ends[:gone]
         self.base, self.base_stamp = last_gone.id, last_gone.stamp
         self.durable = max(self.durable, index)
         self._handed = max(self._handed, index)
@@ -404,7 +419,7 @@ class ReplicatedLog:
         """Start over after a snapshot that this log doesn't contain: all of it goes (§7)."""
         assert base.index > self.committed, f"snapshot {base} is behind committed {self.committed}"
         self._entries.clear()
-        self.held_bytes = 0
+        del self._ends[1:]
         self.base, self.base_stamp = base, stamp
         self.committed = self.durable = self._handed = base.index
         for write in self._in_flight:

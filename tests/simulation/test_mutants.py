@@ -84,6 +84,8 @@ FOUND_BY = {
     "freed_before_flush": 1,
     "snapshot_not_flushed": 2,
     "snapshot_name_not_flushed": 2,
+    "room_not_checked": 30,
+    "waiting_not_counted": 30,
 }
 
 

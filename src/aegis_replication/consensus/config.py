@@ -35,6 +35,8 @@ class RaftConfig:
         "max_entries_per_request",  # commands in one append of several entries; one entry always goes
         "append_bytes_max",  # one append, unless a single entry is larger
         "inflight_bytes_max",  # sent to one follower and not yet acknowledged
+        "max_uncommitted_bytes",  # a leader refuses commands beyond: taken, and not known to be on a majority
+        "max_unapplied_bytes",  # or beyond this: committed, and not carried out yet
         "snapshot_threshold",  # commands applied since the last snapshot, or ...
         "snapshot_log_bytes",  # ... bytes in the log since then, whichever comes first
         "trailing_entries",  # kept in the log below a snapshot, for followers a little behind, or ...
@@ -54,6 +56,8 @@ class RaftConfig:
     max_entries_per_request: int
     append_bytes_max: int
     inflight_bytes_max: int
+    max_uncommitted_bytes: int
+    max_unapplied_bytes: int
     snapshot_threshold: int
     snapshot_log_bytes: int
     trailing_entries: int
@@ -75,6 +79,8 @@ class RaftConfig:
         max_entries_per_request: int = 100,
         append_bytes_max: int = MEBIBYTE,
         inflight_bytes_max: int | None = None,
+        max_uncommitted_bytes: int = 64 * MEBIBYTE,
+        max_unapplied_bytes: int = 64 * MEBIBYTE,
         snapshot_threshold: int = 10_000,
         snapshot_log_bytes: int = 64 * MEBIBYTE,
         trailing_entries: int = 1_000,
@@ -110,6 +116,8 @@ class RaftConfig:
             "max_entries_per_request": _count("max_entries_per_request", max_entries_per_request, "commands", 100),
             "append_bytes_max": append,
             "inflight_bytes_max": _count("inflight_bytes_max", inflight, "bytes", 2 * MEBIBYTE),
+            "max_uncommitted_bytes": _count("max_uncommitted_bytes", max_uncommitted_bytes, "bytes", 64 * MEBIBYTE),
+            "max_unapplied_bytes": _count("max_unapplied_bytes", max_unapplied_bytes, "bytes", 64 * MEBIBYTE),
             "snapshot_threshold": _count("snapshot_threshold", snapshot_threshold, "commands", 10_000),
             "snapshot_log_bytes": _count("snapshot_log_bytes", snapshot_log_bytes, "bytes", 64 * MEBIBYTE),
             "trailing_entries": _count("trailing_entries", trailing_entries, "entries", 1_000, least=0),

@@ -49,6 +49,9 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "snapshot_index": replica.snapshot.index if replica.snapshot else 0,
         "log_bytes_in_memory": raft.log.held_bytes,
         "log_entries_in_memory": len(raft.log),
+        "uncommitted_bytes": raft.log.uncommitted_bytes + replica.intake.size_bytes,
+        "unapplied_bytes": raft.log.bytes_between(replica.applied, raft.log.committed),
+        "commands_refused": replica.intake.refused,  # for want of room, since this process began
     }
 
 

@@ -20,7 +20,7 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, clocks, echoes, mutants, upgrades
+from aegis_replication.simulation import churn, clocks, echoes, mutants, pressure, upgrades
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
@@ -29,10 +29,11 @@ from aegis_replication.simulation.echoes import about_echoes
 from aegis_replication.simulation.faults import Nemesis
 from aegis_replication.simulation.plan import COUNTED as PLANNED
 from aegis_replication.simulation.plan import Plan, about_beginnings, draw_plan
+from aegis_replication.simulation.pressure import about_pressure
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 from aegis_replication.simulation.upgrades import UpgradePlan, Upgrades, draw_upgrade_plan
 
-COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *echoes.COUNTED, *upgrades.COUNTED)
+COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *echoes.COUNTED, *pressure.COUNTED, *upgrades.COUNTED)
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
@@ -126,6 +127,7 @@ class Play:
         plan = _rarely_sized(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/size"))
         with_churn = churn.with_churn(plan, Random(f"{seed}/members"))
         special = about_echoes(about_beginnings(plan, Random(f"{seed}/beginnings")), Random(f"{seed}/echoes"))
+        special = about_pressure(special, Random(f"{seed}/pressed")) if special is plan else special
         self.plan: Plan = special if with_churn is plan else with_churn
         drawn = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
         self.clocks: ClockPlan = drawn if with_churn is not plan or special is plan else ClockPlan()
