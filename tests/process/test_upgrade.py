@@ -22,7 +22,14 @@ async def until(what: str, is_true) -> None:
 
 
 def group_of(node: NodeProcess) -> dict:
-    return ask_status(node.client_address)["groups"]["1"]
+    """Once it answers: others may lead and serve while it still starts."""
+    deadline = time.monotonic() + HUNG_SECONDS
+    while True:
+        try:
+            return ask_status(node.client_address)["groups"]["1"]
+        except Unavailable:
+            assert time.monotonic() < deadline, f"hung: {node.client_address} does not answer"
+            time.sleep(0.02)
 
 
 def formats(cluster: LocalProcesses) -> set[int]:
@@ -31,7 +38,7 @@ def formats(cluster: LocalProcesses) -> set[int]:
 
 def has_applied(node: NodeProcess, index: int) -> bool:
     try:
-        return group_of(node)["applied_index"] >= index
+        return ask_status(node.client_address)["groups"]["1"]["applied_index"] >= index
     except Unavailable:
         return False
 
