@@ -20,7 +20,6 @@ from aegis_replication.consensus.member import (
     FOLLOWER,
     LEADER,
     PRE_CANDIDATE,
-    Role,
     Transition,
     to_follower,
 )
@@ -35,6 +34,7 @@ from aegis_replication.consensus.messages import (
 )
 from aegis_replication.consensus.output import Output
 from aegis_replication.consensus.recovery import is_new, recover
+from aegis_replication.consensus.role import Role
 from aegis_replication.errors import NotLeader
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, EntryId, Kind, RecoveredGroup, ReplicatedLog, SnapshotMeta
@@ -205,8 +205,7 @@ class Raft:
     def transfer(self, target: NodeId | None = None) -> None:
         """Hand leadership over to `target`, or to the best there is; it is done when this replica no longer leads.
 
-        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader, ChangePending,
-        ChangeRefused.
+        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader or ChangeRefused.
         """
         self._leading().transfer(target)
 
@@ -234,7 +233,8 @@ class Raft:
 
     def why_not(self, node: NodeId, introduction: Introduction) -> str:
         """Why `node` isn't to be spoken with; "" when it is: as ConfigurationStack.why_not."""
-        return self._member.configurations.why_not(node, introduction.incarnation, introduction.configuration)
+        told = (introduction.incarnation, introduction.configuration, introduction.format_highest)
+        return self._member.configurations.why_not(node, *told)
 
     @property
     def peers(self) -> dict[NodeId, str]:

@@ -50,6 +50,8 @@ def recover(
         if entry.kind == Kind.CONFIGURATION and entry.index > stack.index:
             stack.push(entry.id, decode_configuration(entry.payload))
     member = Member(node, group, config, random, now_ms, hard_state=recovered.hard_state, log=log, configurations=stack)
+    for configuration in stack.held:
+        member.check_format(configuration)
     if snapshot is not None and is_reset:
         member.keep_snapshot(snapshot, log.first, reset=True)
     return member

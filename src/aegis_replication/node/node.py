@@ -14,7 +14,7 @@ from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
-from aegis_replication.errors import DiskFailed, ProtocolError
+from aegis_replication.errors import DiskFailed, IncompatibleVersion, ProtocolError
 from aegis_replication.events import Drained
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import LogWrite
@@ -38,6 +38,9 @@ log = logging.getLogger("aegis.node")
 
 _SLICE_SECONDS = 0.005  # of client work in one turn, so that peers and ticks never wait long
 _GRANULARITY_SECONDS = 0.001  # a timer this much too early isn't armed again
+
+FORESEEN = (DiskFailed, IncompatibleVersion)
+"""What ends a node by itself and is no bug of ours: the reason says all."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -166,7 +169,7 @@ class Node:
         """Nothing more is written, sent or acknowledged: the reason goes to the log and to whoever waits."""
         if self._failed.done():
             return
-        log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, DiskFailed))
+        log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, FORESEEN))
         for line in self.engine.recorder.story():
             log.error("story %s", line)
         self._failed.set_result(error)  # from here on no turn begins: see `_is_at_work`

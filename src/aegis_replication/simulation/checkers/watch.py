@@ -43,7 +43,7 @@ class Watch:
         self.groups = tuple(groups)
         self.durability = DurabilityChecker()
         self.agreement = {group: AgreementChecker(group, self.durability) for group in groups}
-        self.members = {group: MembersChecker(group, self.durability) for group in groups}
+        self.members = {group: MembersChecker(group, self.durability, self._format_highest) for group in groups}
         self.machines = {group: MachineChecker(group, make_model()) for group in groups}
         self.pressure = {group: PressureChecker() for group in groups}
         self.acknowledged = {group: Acknowledged() for group in groups}
@@ -93,6 +93,9 @@ class Watch:
             self.agreement[group].on_turn(host.node, replica)
             self.members[group].on_turn(host.node, replica)
             self.pressure[group].on_turn(host.node, replica)
+
+    def _format_highest(self, node: NodeId) -> int:
+        return int(self.hosts[node].settings.config.format_highest)
 
     def forget(self, node: NodeId) -> None:
         """The disk of `node` is gone for good."""
