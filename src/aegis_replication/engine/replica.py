@@ -18,7 +18,7 @@ from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, Sa
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.intake import Intake
 from aegis_replication.engine.reads import Reads
-from aegis_replication.engine.replies import Caller, answer, reply_error
+from aegis_replication.engine.replies import Caller, answer, reply_error, reply_refused
 from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.events import MembersChanged, SnapshotInstalled, SnapshotMade
@@ -143,7 +143,7 @@ class Replica:
             else:
                 self.reads.take(event.kind, event.body, caller, effects)
         except InvalidArgument as error:
-            effects.replies.append(reply_error(caller, wire.INVALID, str(error)))
+            effects.replies.append(reply_refused(caller, error))
 
     def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
         self.machine.check(body)

@@ -76,6 +76,7 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._running = False
+        self._stopping: asyncio.Task[None] | None = None
         self._failed: asyncio.Future[BaseException]
         self._drain = Drain(lambda: self.engine.replicas.values(), self._on_event)
         self._started_at = 0.0
@@ -128,10 +129,14 @@ class Node:
         self._wake()
 
     async def stop(self) -> None:
-        """Stop taking part; everything acknowledged is on disk already."""
-        if not self._running:
-            return
-        self._running = False
+        """Stop taking part; everything acknowledged is on disk already. Whoever calls it waits until all is closed."""
+        if self._running:
+            self._running = False
+            self._stopping = self._loop.create_task(self._stop())
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         await self._snapshot_work.stop()

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aegis_replication.errors import InvalidArgument
+from aegis_replication.errors import InvalidArgument, LimitExceeded
 from aegis_replication.ids import GroupId
 from aegis_replication.simulation.checkers.model import KeyValueModel, SessionModel
 from aegis_replication.simulation.checkers.user_model import UserModel
@@ -115,6 +115,14 @@ def _is_query(request: Any, commands: list[type], queries: list[type], owner: ty
 def _draw(random: Random, commands: list[type], queries: list[type]) -> tuple[Any, bool]:
     is_query = bool(queries) and random.random() < 0.3
     return draw_call(random.choice(queries if is_query else commands), random), is_query
+
+
+def check_size(asked: Ask, segment_bytes: int) -> None:
+    """Raises LimitExceeded for a request that no entry of a simulated log can hold: its segments are small."""
+    limit = segment_bytes - 8192
+    size = len(msgspec.msgpack.encode(asked.body))
+    if size > limit:
+        raise LimitExceeded(f"{type(asked.body).__name__} (segment_bytes={segment_bytes:,})", size, limit)
 
 
 class UserWorkload:
