@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from aegis_replication import wire
 from aegis_replication.client.doors import OpenDoor
@@ -72,6 +72,38 @@ def make_node(config: NodeConfig) -> Node:
         doors=[TcpClientDoor(own, listen=config.node.listen, peer_address=config.peer_listen)],
         machines={DATA_GROUP: machine},
     )
+
+
+class AdminDoor(Protocol):
+    """A port for operators' tools, beside those of clients and peers."""
+
+    address: str  # where it really listens, once started
+
+    async def start(self) -> None:
+        """Listen. Raises ConfigError when the address can't be had."""
+
+    async def stop(self) -> None:
+        """Close everything."""
+
+
+def make_http_door(config: NodeConfig, node: Node) -> AdminDoor | None:
+    """The node's door for probes and monitoring, where one is asked for; start and stop it yourself.
+
+    Raises ConfigError when what it needs isn't installed.
+    """
+    if not config.node.http:
+        return None
+    try:
+        from aegis_replication.admin_http.door import HttpDoor
+        from aegis_replication.admin_http.pages import pages
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] not in ("h11", "prometheus_client"):
+            raise
+        raise ConfigError(
+            f"node.http = {config.node.http!r}: {error.name} is not installed: "
+            "python -m pip install 'aegis-replication[http]', or leave --http out"
+        ) from None
+    return HttpDoor(node.id, pages(node), listen=config.node.http)
 
 
 def open_storage(storage: StorageLike, cluster: str, node: NodeId, *, joins: bool = False) -> Storage:

@@ -60,10 +60,17 @@ class NodeSection(_Section, frozen=True):
     peer_listen: Annotated[str, _about("where the other nodes connect")] = f"127.0.0.1:{PEER_PORT}"
     advertise: Annotated[str, _about("where clients are told to connect; empty: as `listen`")] = ""
     peer_advertise: Annotated[str, _about("where the others are told to connect; empty: as `peer_listen`")] = ""
+    http: Annotated[
+        str, _about("where probes and Prometheus connect; empty: nowhere", examples=["'127.0.0.1:7482'"])
+    ] = ""
     learner: Annotated[bool, _about("join as a learner, for good, and not as a voter")] = False
     loop: Annotated[
         Literal["auto", "uvloop", "asyncio"], _about("the event loop; auto: uvloop where it is installed")
     ] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("how much to tell on standard error")] = (
+        "info"
+    )
+    log_format: Annotated[Literal["text", "json"], _about("log lines for people, or one JSON object a line")] = "text"
     insecure: Annotated[bool, _about("allow other than loopback addresses without encryption")] = False
 
 
@@ -239,7 +246,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         ]
         if without_effect:
             lines.append(f"no effect yet: {', '.join(sorted(without_effect))} (one shard, all of it on every node)")
-        open_to_others = exposed(self)
+        open_to_others = [(key, address) for key, address in exposed(self) if key != "node.http"]
+        if ("node.http", self.node.http) in exposed(self):
+            lines.append(
+                f"insecure: node.http = {self.node.http}: anybody who can connect there can see how this node and its "
+                "cluster are doing, though no keys or values; the answers are not encrypted"
+            )
         if open_to_others:
             lines.append(
                 "insecure: "
@@ -257,6 +269,7 @@ def exposed(config: NodeConfig) -> list[tuple[str, str]]:
         ("node.peer_listen", config.peer_listen),
         ("node.advertise", config.node.advertise),
         ("node.peer_advertise", config.node.peer_advertise),
+        ("node.http", config.node.http),
         *(("cluster.peers", address) for address in config.peers.values()),
     ]
     return [

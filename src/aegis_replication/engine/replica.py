@@ -14,14 +14,21 @@ from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.administration import Administration
 from aegis_replication.engine.backups import Backups
-from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
+from aegis_replication.engine.effects import (
+    ConfigurationChanged,
+    Effects,
+    ReadChunk,
+    RoleChanged,
+    SaveSnapshot,
+    StoreChunk,
+)
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.intake import Intake
 from aegis_replication.engine.reads import Reads
 from aegis_replication.engine.replies import Caller, answer, reply_error, reply_refused
 from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
-from aegis_replication.events import MembersChanged, SnapshotInstalled, SnapshotMade
+from aegis_replication.events import SnapshotInstalled, SnapshotMade
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, Kind, SnapshotMeta
 
@@ -291,19 +298,15 @@ class Replica:
         if self.administration.is_waited_for:
             self.administration.look(effects.replies)
         if self.raft.configuration is not self._configuration:
-            self._on_configuration(self.raft.configuration, effects)
+            self._configuration = self.raft.configuration
+            effects.configurations.append(
+                ConfigurationChanged(self.group, self.raft.configuration_index, self._configuration)
+            )
+            self.has_new_members = True
         if output.reads or output.leased or output.lost_reads:
             self.reads.on_output(output, effects)
         self.reads.serve(self.applied, effects)
         return bool(self._apply_queue) or (bool(self.intake.commands) and self._may_propose())
-
-    def _on_configuration(self, configuration: Configuration, effects: Effects) -> None:
-        """Another configuration is in force; the first one that a process meets is no news."""
-        before, self._configuration = self._configuration, configuration
-        self.has_new_members = True
-        members = (configuration.voters, configuration.learners, configuration.outgoing)
-        if before is not None and members != (before.voters, before.learners, before.outgoing):
-            effects.news.append(MembersChanged(self.group, self.raft.configuration_index, *members))
 
     def _may_propose(self) -> bool:
         """Is it time for the next entry? While one is on its way, commands gather, and the next one is larger.

@@ -23,8 +23,10 @@ from aegis_replication.node.beginning import NodeOptions, check_voters, group_sp
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
-from aegis_replication.node.event_streams import BUFFER, EventStream, EventStreams
+from aegis_replication.node.event_streams import BUFFER, EventStream
+from aegis_replication.node.health import Readiness, why_not_alive
 from aegis_replication.node.log_work import LogWork
+from aegis_replication.node.news import News
 from aegis_replication.node.replying import reply_all
 from aegis_replication.node.snapshot_work import SnapshotWork
 from aegis_replication.node.status import node_status
@@ -79,13 +81,12 @@ class Node:
         self._stopping: asyncio.Task[None] | None = None
         self._failed: asyncio.Future[BaseException]
         self._drain = Drain(lambda: self.engine.replicas.values(), self._on_event)
+        self._news = News(self.id)
+        self._readiness = Readiness()
         self._started_at = 0.0
-        self._observers: list[Callable[[Any], None]] = []
-        self._events = EventStreams()
         self.protocol_errors = 0
         self.slow_turns = 0  # turns that began later than half a heartbeat after they were due
         self.turns = 0
-        self.elections = 0
         self._known = dict(options.peer_addresses)
 
     # --- life ---
@@ -103,7 +104,7 @@ class Node:
             on_failed=self._fail,
             on_room=self._on_event,
         )
-        self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event)
+        self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event, news=self._news)
         self._backup_work = BackupWork(self.storage, self._loop)
         self._started_at = now_seconds()
         recovered = self.storage.recover()
@@ -146,7 +147,7 @@ class Node:
         self._log_work.close()
         self._backup_work.stop()
         self.storage.close()
-        self._events.close()
+        self._news.streams.close()
 
     async def drain(self, *, timeout: float | None = None) -> bool:
         """Let others lead what this node leads, before it stops; says whether they do.
@@ -156,8 +157,10 @@ class Node:
         longest = 3.0 * self.options.config.election_timeout_max_ms / 1000.0
         if not self._running:
             return True
+        self._news.say("draining: others are to lead what this node leads")
         is_done = await self._drain.run(longest if timeout is None else timeout)
-        self._events.tell([Drained(is_done)])
+        self._news.say("drained: it leads nothing any more" if is_done else "nobody took over what it leads")
+        self._news.streams.tell([Drained(is_done)])
         return is_done
 
     async def wait_failed(self) -> BaseException:
@@ -291,8 +294,8 @@ class Node:
             self._send(effects)
             if effects.peers is not None:
                 self._set_peers(effects.peers)
-            if effects.changes or effects.news:
-                self._tell(effects)
+            if effects.changes or effects.configurations or effects.news:
+                self._news.tell(effects)
             if effects.replies:
                 reply_all(self.doors, effects.replies)
             for request in effects.requests:
@@ -312,28 +315,9 @@ class Node:
         listed = {node: address or self._known.get(node, "") for node, address in peers.items()}
         self.peers.set_peers(listed, configuration=self.engine.configuration_index)
 
-    def _tell(self, effects: Effects) -> None:
-        for change in effects.changes:
-            if change.role == "candidate":
-                self.elections += 1
-            log.info(
-                "group=%d node=%s term=%d role=%s leader=%s: %s",
-                change.group,
-                self.id,
-                change.term,
-                change.role,
-                change.leader,
-                change.why,
-            )
-            for observer in self._observers:
-                observer(change)
-            self._events.on_role_changed(change)
-        if effects.news:
-            self._events.tell(effects.news)
-
     def observe(self, observer: Callable[[Any], None]) -> None:
         """Call `observer` with every RoleChanged from now on."""
-        self._observers.append(observer)
+        self._news.observers.append(observer)
 
     def events(self, *, buffer: int = BUFFER) -> EventStream:
         """What changes on this node from now on, until it stops: values of aegis_replication.events, with `async for`.
@@ -341,7 +325,7 @@ class Node:
         Never holds the node up: beyond `buffer` events the oldest are dropped, and EventsMissed says how many. In a
         thread without an event loop, plain `for` does the same, waiting.
         """
-        return self._events.subscribe(buffer)
+        return self._news.streams.subscribe(buffer)
 
     # --- what the disk answers ---
 
@@ -368,8 +352,9 @@ class Node:
             if self._timer_due <= due + _GRANULARITY_SECONDS:
                 return
             self._timer.cancel()
-        self._timer_due = due
-        self._timer = self._loop.call_later(max(due - now_seconds(), 0.0), self._on_timer)
+        now = now_seconds()
+        self._timer_due = max(due, now)  # what was due while a flush went on isn't the event loop's fault
+        self._timer = self._loop.call_later(self._timer_due - now, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -407,6 +392,24 @@ class Node:
         """Who leads the data group, as far as this node knows."""
         return self.replica().raft.leader
 
+    def why_not_alive(self) -> dict[str, str]:
+        """Why this process should be started anew, by check; empty while it is well, also before its start."""
+        if not self._started_at:
+            return {}
+        if self._failed.done():
+            return {"failed": f"stopped by itself: {self._failed.result()}"}
+        overdue = 0.0 if self._timer is None else now_seconds() - self._timer_due
+        return why_not_alive(overdue_seconds=overdue, flush_seconds=self._log_work.flush_seconds)
+
+    def why_not_ready(self) -> dict[str, str]:
+        """Why clients are better served by another node, by check; empty once it is ready for them."""
+        if not self._running:
+            return {"running": "has stopped" if self._started_at else "has not started yet"}
+        reasons = {"draining": "is draining: it stops soon"} if self._drain.has_begun else {}
+        for replica in self.engine.replicas.values():
+            reasons |= self._readiness.why_not(replica)
+        return reasons | self.why_not_alive()
+
     def status(self) -> dict[str, Any]:
         """What an operator wants to see, as plain values."""
         shown = node_status(self.engine, self.storage, self.peers)
@@ -417,6 +420,7 @@ class Node:
             "client_address": self.options.client_address,
             "peer_address": self.options.peer_address,
         }
-        for name in ("turns", "slow_turns", "elections", "protocol_errors"):
+        for name in ("turns", "slow_turns", "protocol_errors"):
             shown[name] = getattr(self, name)
+        shown["elections"] = self._news.elections
         return shown
