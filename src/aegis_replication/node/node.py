@@ -19,7 +19,7 @@ from aegis_replication.events import Drained
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import LogWrite
 from aegis_replication.node.backup_work import BackupWork
-from aegis_replication.node.beginning import NodeOptions, check_voters, group_spec
+from aegis_replication.node.beginning import NodeOptions, check_voters, close_machines, group_spec
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
@@ -147,6 +147,7 @@ class Node:
         self._log_work.close()
         self._backup_work.stop()
         self.storage.close()
+        close_machines(self._machines.values())
         self._news.streams.close()
 
     async def drain(self, *, timeout: float | None = None) -> bool:

@@ -64,6 +64,11 @@ _HEAD_DECODER = msgspec.msgpack.Decoder(_Head)
 _LINES_DECODER: msgspec.msgpack.Decoder[list[_Line]] = msgspec.msgpack.Decoder(list[_Line])
 
 
+_SESSION_DECODER: msgspec.msgpack.Decoder[tuple[int, int, list[tuple[Any, ...]]]] = msgspec.msgpack.Decoder(
+    tuple[int, int, list[tuple[Any, ...]]]
+)
+
+
 class _Session:
     """What is remembered of one client."""
 
@@ -220,6 +225,13 @@ class SessionMachine:
         yield from inner
 
     def restore(self, pieces: Iterable[bytes]) -> None:
+        self._restore(pieces, lambda stream, sessions: self.inner.restore(stream))
+
+    def _restore(
+        self,
+        pieces: Iterable[bytes],
+        restore_inner: Callable[[Iterator[bytes], OrderedDict[SessionId, _Session]], None],
+    ) -> None:
         stream = iter(pieces)
         try:
             head = _HEAD_DECODER.decode(next(stream, b""))
@@ -239,7 +251,7 @@ class SessionMachine:
                     session.results = {line[0]: line[1] if len(line) == 2 else Failure(*line[1:]) for line in lines}
             if len(sessions) != head.sessions:
                 raise ProtocolError(f"a snapshot of {head.sessions} sessions has {len(sessions)}")
-            self.inner.restore(stream)
+            restore_inner(stream, sessions)
         except NOT_THESE_TYPES as error:
             raise ProtocolError(f"not a snapshot of a {self.inner.kind} machine: {error}") from None
         self._sessions = sessions
@@ -258,6 +270,21 @@ _NOTHING_ASKED = Failure(INVALID, "nothing to do: only sequence 0 has no body")
 def _refused(sequence: int, floor: int) -> Failure:
     window = f"[{floor}, {floor + WINDOW}), the window of its session"
     return Failure(REFUSED, f"sequence {sequence} is not in {window}: nothing was done")
+
+
+def write_session(session: _Session) -> bytes:
+    """A session as bytes."""
+    lines = [_line(sequence, session.results[sequence]) for sequence in sorted(session.results)]
+    return _ENCODER.encode((session.floor, session.used, lines))
+
+
+def read_session(packed: bytes) -> _Session:
+    """What `write_session` wrote. Raises MsgspecError for anything else."""
+    floor, used, lines = _SESSION_DECODER.decode(packed)
+    session = _Session(used)
+    session.floor = floor
+    session.results = {line[0]: line[1] if len(line) == 2 else Failure(*line[1:]) for line in lines}
+    return session
 
 
 def _line(sequence: int, result: Any) -> tuple[Any, ...]:
