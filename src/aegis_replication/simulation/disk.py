@@ -266,6 +266,9 @@ class SimulatedDisk:
             inode.content[:] = owner
         return handle
 
+    def space(self, path: str) -> tuple[int, int]:
+        return 0, 0
+
     def filesystem(self, path: str) -> str:
         return "simulated"
 
