@@ -24,7 +24,7 @@ from aegis_replication.consensus.messages import (
 )
 from aegis_replication.errors import LimitExceeded, ProtocolError
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.log import FRAME_HEADER_BYTES, Entry, EntryId, decode_entry, read_frame_header
+from aegis_replication.log import FORMAT_LOWEST, FRAME_HEADER_BYTES, Entry, EntryId, decode_entry, read_frame_header
 
 PROTOCOL_LOWEST: Final = 1
 PROTOCOL_HIGHEST: Final = 1
@@ -71,6 +71,7 @@ class Hello(msgspec.Struct, frozen=True):
     peer_address: str = ""  # where a peer's peers connect, so that the others can call it back
     priority: int = 1  # how much a peer wants to lead; 0: never
     configuration: int = 0  # index of the configuration that a peer has in force
+    format_highest: int = FORMAT_LOWEST  # the newest format that a peer can read and write
 
 
 _HELLO_ENCODER = msgspec.msgpack.Encoder()
@@ -95,7 +96,9 @@ def decode_hello(kind: int, body: bytes) -> Hello:
 
 def introduction(hello: Hello) -> Introduction:
     """What a peer says of itself, as its replicas take it."""
-    return Introduction(hello.incarnation, hello.peer_address, hello.priority, hello.configuration)
+    return Introduction(
+        hello.incarnation, hello.peer_address, hello.priority, hello.configuration, hello.format_highest
+    )
 
 
 def choose_version(mine: Hello, theirs: Hello) -> int:
@@ -255,7 +258,7 @@ REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
     OK,
     NOT_LEADER,  # [leader id or nil, its client address or nil]; had no effect
     OVERLOADED,  # text; had no effect
-    INVALID,  # text; the command or query is malformed or over a limit
+    INVALID,  # text; the command or query is malformed
     FAILED,  # [exception name, text]; a user's command raised, nothing changed
     SESSION_EXPIRED,  # text; refused, never applied by this request
     DROPPED,  # text; was in the log of a deposed leader and is gone, or a read could not be confirmed: had no effect
@@ -264,7 +267,8 @@ REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
     REFUSED,  # text; beyond the session's window, wrong epoch, locked: had no effect and leaves no trace
     CHANGE_REFUSED,  # [error's name, text]; a change of members or a hand-over that can't be made as asked, or not now
     DISK_FULL,  # text; the leader's disk has no room for more: had no effect
-) = range(12)
+    LIMIT_EXCEEDED,  # [what, its size, the limit, unit]; a key, value, batch or request is too large: had no effect
+) = range(13)
 
 
 class Request(NamedTuple):

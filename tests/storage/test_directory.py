@@ -17,7 +17,7 @@ from aegis_replication.errors import (
 )
 from aegis_replication.log import HardState, LogWrite
 from aegis_replication.storage.base import FORMAT_VERSION, Identity
-from aegis_replication.storage.directory import DirectoryStorage, write_identity
+from aegis_replication.storage.directory import DirectoryStorage, create_from_snapshots, write_identity
 from aegis_replication.storage.files import RealFiles
 from aegis_replication.storage.inspection import Inspection
 from aegis_replication.storage.segments import pack_segment_header
@@ -51,6 +51,33 @@ def test_a_directory_made_to_join_remembers_it(tmp_path: Path) -> None:
 
     assert storage.identity.joins
     storage.close()
+
+
+def test_a_renewed_directory_opens_with_what_it_held_and_goes_on(tmp_path: Path) -> None:
+    make(tmp_path / "data")
+    write_identity(RealFiles(), str(tmp_path / "data"), IDENTITY.renewed(42))
+
+    storage = DirectoryStorage.open(tmp_path / "data", segment_bytes=SEGMENT)
+
+    assert storage.identity == Identity("prod", "n1", 42, 2, False, IDENTITY.incarnation)
+    assert storage.recover()[1].hard_state == HardState(3, "n2")
+    storage.write([LogWrite(1, 2, HardState(4, "n3"))], durable=True)
+    storage.close()
+    storage = DirectoryStorage.open(tmp_path / "data")
+    assert storage.recover()[1].hard_state == HardState(4, "n3")
+    storage.close()
+
+
+def test_a_program_that_knows_no_renewed_directory_says_so_and_does_not_call_it_damaged(tmp_path, monkeypatch) -> None:
+    make(tmp_path / "data")
+    make(tmp_path / "other")
+    write_identity(RealFiles(), str(tmp_path / "data"), IDENTITY.renewed(42))
+    monkeypatch.setattr("aegis_replication.storage.directory.FORMAT_VERSION", 1)  # as the one before was
+
+    with pytest.raises(IncompatibleVersion, match="has format 2, this program knows 1 to 1: start a later program"):
+        DirectoryStorage.open(tmp_path / "data")
+
+    DirectoryStorage.open(tmp_path / "other").close()  # nothing in it needs a later one
 
 
 def test_missing_parents_are_made(tmp_path: Path) -> None:
@@ -232,3 +259,23 @@ def test_real_files_say_what_the_protocol_says(tmp_path: Path) -> None:
     files.unlink(path + "2")
     with pytest.raises(FileNotFoundError):
         files.unlink(path + "2")
+
+
+@pytest.mark.parametrize("path", ["data", "data/", "deep/er/data", "./data"])
+def test_a_new_directory_s_name_is_durable_also_under_a_relative_path(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    synced: list[str] = []
+    sync_directory = RealFiles.sync_directory
+
+    def sync(files: RealFiles, name: str) -> None:
+        synced.append(os.path.realpath(name))
+        sync_directory(files, name)
+
+    monkeypatch.setattr(RealFiles, "sync_directory", sync)
+
+    create_from_snapshots(path, Identity("c", "n1", 1), lambda snapshots: None)
+
+    parents = {str(each) for each in (tmp_path / path).resolve().parents if each.is_relative_to(tmp_path)}
+    assert parents <= set(synced)

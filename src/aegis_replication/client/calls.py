@@ -16,12 +16,14 @@ from aegis_replication.errors import (
     DeadlineExceeded,
     DiskFull,
     InvalidCommand,
+    LimitExceeded,
     NotAnInteger,
     OutcomeUnknown,
     Overloaded,
     ProtocolError,
     Unavailable,
 )
+from aegis_replication.state_machine.commands import encode_command
 
 
 class Call:
@@ -47,6 +49,12 @@ class Call:
         self.is_unsure = False
         # By what it was refused last, if that was for want of room: a full disk, or too much that waits already.
         self.no_room: AegisError | None = None
+
+    def renewed(self) -> "Call":
+        """As it goes out once more: its session's floor says which answers have come since the last time."""
+        if self.session is not None:
+            self.body = encode_command(self.session.id, self.sequence, self.session.floor, self.asked)
+        return self
 
     @property
     def what(self) -> str:
@@ -90,10 +98,16 @@ def _failed(detail: Any) -> AegisError:
     return CommandFailed(str(detail[0]), str(detail[1]))
 
 
+def _too_large(detail: Any) -> AegisError:
+    what, size, limit, unit = detail
+    return LimitExceeded(str(what), int(size), int(limit), str(unit))
+
+
 _ERRORS: dict[int, Callable[[Any], AegisError]] = {
     wire.INVALID: lambda detail: InvalidCommand(str(detail)),
     wire.FAILED: _failed,
     wire.CHANGE_REFUSED: lambda detail: refusal(str(detail[0]), str(detail[1])),
+    wire.LIMIT_EXCEEDED: _too_large,
     wire.NOT_AN_INTEGER: lambda detail: NotAnInteger(str(detail)),
 }
 
@@ -106,7 +120,7 @@ def final_error(status: int, body: bytes) -> AegisError | None:
     try:
         detail = msgspec.msgpack.decode(body)
         return make(detail) if make is not None else ProtocolError(f"reply status {status} is unknown: {detail!r}")
-    except (msgspec.MsgspecError, LookupError, TypeError) as error:
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
         return ProtocolError(f"malformed reply of status {status}: {error}")
 
 

@@ -20,7 +20,6 @@ from aegis_replication.consensus.member import (
     FOLLOWER,
     LEADER,
     PRE_CANDIDATE,
-    Role,
     Transition,
     to_follower,
 )
@@ -35,6 +34,7 @@ from aegis_replication.consensus.messages import (
 )
 from aegis_replication.consensus.output import Output
 from aegis_replication.consensus.recovery import is_new, recover
+from aegis_replication.consensus.role import Role
 from aegis_replication.errors import NotLeader
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, EntryId, Kind, RecoveredGroup, ReplicatedLog, SnapshotMeta
@@ -62,13 +62,15 @@ class Raft:
         bootstrap: Configuration | None,
         random: Random,
         now_ms: float,
+        applied: LogIndex = 0,
     ) -> None:
         """Start as a follower with what the disk holds; an empty disk and `bootstrap` make the group's first entry.
 
         That entry is (term 1, index 1, stamp 1) and the same bytes on every node, so it counts as held by all.
-        Raises StorageError when what was recovered can't be one replica's state.
+        `applied` says how far the machine is, by a disk of its own; so far all is committed. Raises StorageError when
+        what was recovered can't be one replica's state.
         """
-        self._member = recover(node, group, config, recovered, random, now_ms)
+        self._member = recover(node, group, config, recovered, random, now_ms, applied)
         self._role: Role = Follower(self._member, to_follower(None, "started"))
         # Ticket of the last read taken. Never used twice.
         self._ticket = 0
@@ -205,8 +207,7 @@ class Raft:
     def transfer(self, target: NodeId | None = None) -> None:
         """Hand leadership over to `target`, or to the best there is; it is done when this replica no longer leads.
 
-        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader, ChangePending,
-        ChangeRefused.
+        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader or ChangeRefused.
         """
         self._leading().transfer(target)
 
@@ -234,7 +235,8 @@ class Raft:
 
     def why_not(self, node: NodeId, introduction: Introduction) -> str:
         """Why `node` isn't to be spoken with; "" when it is: as ConfigurationStack.why_not."""
-        return self._member.configurations.why_not(node, introduction.incarnation, introduction.configuration)
+        told = (introduction.incarnation, introduction.configuration, introduction.format_highest)
+        return self._member.configurations.why_not(node, *told)
 
     @property
     def peers(self) -> dict[NodeId, str]:

@@ -43,7 +43,7 @@ class ReplicationEngine:
     ) -> None:
         self.node = node
         self.now_ms = now_ms
-        self.addresses: dict[NodeId, str] = {}  # where each peer's clients connect
+        self.addresses: dict[NodeId, str] = {}  # where each peer's clients connect, as it said last
         self.replicas = {
             group: Replica(node, group, spec, random=random, now_ms=now_ms, addresses=self.addresses)
             for group, spec in sorted(groups.items())
@@ -114,6 +114,8 @@ class ReplicationEngine:
                 peers[node] = address or peers.get(node, "")
         if peers != self._peers:
             self._peers = effects.peers = peers
+            for gone in self.addresses.keys() - peers.keys():
+                del self.addresses[gone]
 
     @property
     def has_more(self) -> bool:
@@ -169,7 +171,6 @@ class ReplicationEngine:
             replica.on_persisted(event.number)
 
     def _on_peer_lost(self, event: PeerLost) -> None:
-        self.addresses.pop(event.peer, None)
         for group, replica in self.replicas.items():
             replica.raft.on_peer_lost(event.peer)
             self._dirty[group] = replica

@@ -26,12 +26,14 @@ from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, S
 from aegis_replication.engine.intake import Intake
 from aegis_replication.engine.proposals import Proposals
 from aegis_replication.engine.reads import Reads
-from aegis_replication.engine.replies import Caller, answer, reply_error
+from aegis_replication.engine.replies import Caller, answer, reply_error, reply_refused
 from aegis_replication.engine.spec import GroupSpec
+from aegis_replication.engine.standing import restore, stand
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.events import SnapshotInstalled, SnapshotMade
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, Kind, SnapshotMeta
+from aegis_replication.state_machine.base import DurableMachine
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -94,13 +96,8 @@ class Replica:
         self.node, self.group, self.limits = node, group, spec.limits
         self.machine = spec.machine
         self.snapshot: SnapshotMeta | None = spec.recovered.snapshot
-        if self.snapshot is not None:
-            assert spec.snapshot_pieces is not None, (
-                f"group {group}: the state of snapshot {self.snapshot.id} is missing"
-            )
-            self.machine.restore(spec.snapshot_pieces)
         # Highest entry whose effect the machine shows. Only rises. Invariant: snapshot <= applied <= committed.
-        self.applied: LogIndex = self.snapshot.index if self.snapshot else 0
+        self.applied: LogIndex = stand(self.machine, group, spec.recovered, spec.snapshot_pieces).index
         self.raft = Raft(
             node=node,
             group=group,
@@ -109,6 +106,7 @@ class Replica:
             bootstrap=spec.bootstrap,
             random=random,
             now_ms=now_ms,
+            applied=self.applied,
         )
         self.was_leader = False
         self.now_ms = now_ms
@@ -153,7 +151,7 @@ class Replica:
             else:
                 self.reads.take(event.kind, event.body, caller, effects)
         except InvalidArgument as error:
-            effects.replies.append(reply_error(caller, wire.INVALID, str(error)))
+            effects.replies.append(reply_refused(caller, error))
 
     def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
         self.machine.check(body)
@@ -255,7 +253,7 @@ class Replica:
         if not self.raft.on_snapshot_installed(event.source, meta):
             self._keep_stored(meta, event.size_bytes)
             return
-        self.machine.restore(event.chunks)
+        restore(self.machine, event.chunks, meta)
         self._apply_queue.clear()
         self.applied = meta.index
         self.snapshot = meta
@@ -386,6 +384,8 @@ class Replica:
         self._saving = self.raft.snapshot_meta()
         assert self._saving.index == self.applied, f"a snapshot at {self._saving.id} of a state at {self.applied}"
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
+        if isinstance(self.machine, DurableMachine):
+            self.machine.sync(self._saving.id)  # before the log that it came from may go
         effects.requests.append(SaveSnapshot(self.group, self._saving, self.machine.freeze()))
 
     def _stream_snapshots(self, output: Output, effects: Effects) -> None:

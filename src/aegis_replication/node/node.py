@@ -14,12 +14,12 @@ from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
-from aegis_replication.errors import DiskFailed, ProtocolError
+from aegis_replication.errors import DiskFailed, IncompatibleVersion, ProtocolError
 from aegis_replication.events import Drained
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import LogWrite
 from aegis_replication.node.backup_work import BackupWork
-from aegis_replication.node.beginning import NodeOptions, check_voters, group_spec
+from aegis_replication.node.beginning import NodeOptions, check_voters, close_machines, group_spec
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
@@ -38,6 +38,9 @@ log = logging.getLogger("aegis.node")
 
 _SLICE_SECONDS = 0.005  # of client work in one turn, so that peers and ticks never wait long
 _GRANULARITY_SECONDS = 0.001  # a timer this much too early isn't armed again
+
+FORESEEN = (DiskFailed, IncompatibleVersion)
+"""What ends a node by itself and is no bug of ours: the reason says all."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -78,6 +81,7 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._running = False
+        self._stopping: asyncio.Task[None] | None = None
         self._failed: asyncio.Future[BaseException]
         self._drain = Drain(lambda: self.engine.replicas.values(), self._on_event)
         self.news = News(self.id)
@@ -129,10 +133,14 @@ class Node:
         self._wake()
 
     async def stop(self) -> None:
-        """Stop taking part; everything acknowledged is on disk already."""
-        if not self._running:
-            return
-        self._running = False
+        """Stop taking part; everything acknowledged is on disk already. Whoever calls it waits until all is closed."""
+        if self._running:
+            self._running = False
+            self._stopping = self._loop.create_task(self._stop())
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         await self._snapshot_work.stop()
@@ -142,6 +150,7 @@ class Node:
         self._log_work.close()
         self._backup_work.stop()
         self.storage.close()
+        close_machines(self._machines.values())
         self.news.streams.close()
 
     async def drain(self, *, timeout: float | None = None) -> bool:
@@ -166,7 +175,7 @@ class Node:
         """Nothing more is written, sent or acknowledged: the reason goes to the log and to whoever waits."""
         if self._failed.done():
             return
-        log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, DiskFailed))
+        log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, FORESEEN))
         for line in self.engine.recorder.story():
             log.error("story %s", line)
         self._failed.set_result(error)  # from here on no turn begins: see `_is_at_work`

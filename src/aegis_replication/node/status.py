@@ -40,6 +40,8 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "membership": _membership(raft.node, raft.configuration),
         "lease_ms": raft.configuration.lease_ms,
         "interventions": [msgspec.structs.asdict(each) for each in raft.configuration.interventions],
+        "format": raft.configuration.format,
+        "format_highest": raft.config.format_highest,
         "last_index": raft.log.last_index,
         "durable_index": raft.log.durable,
         "committed_index": raft.log.committed,

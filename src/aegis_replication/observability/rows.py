@@ -29,6 +29,8 @@ def node_row(node: Mapping[str, Any]) -> dict[str, Any]:
         "applied_index": applied,
         "last_index": group.get("last_index"),
         "lease_ms": group.get("lease_ms"),
+        "format": group.get("format"),
+        "format_highest": group.get("format_highest"),
         "lag_entries": None if committed is None or applied is None else group["last_index"] - applied,
         "flush_p50_ms": disk.get("flush_p50_ms"),
         "flush_p99_ms": disk.get("flush_p99_ms"),

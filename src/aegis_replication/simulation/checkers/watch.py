@@ -13,7 +13,7 @@ from aegis_replication.simulation.checkers.agreement import AgreementChecker
 from aegis_replication.simulation.checkers.durability import DurabilityChecker
 from aegis_replication.simulation.checkers.leases import Acknowledged, check_leases
 from aegis_replication.simulation.checkers.linearizability import Operation
-from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
+from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedDurableMachine, WatchedMachine
 from aegis_replication.simulation.checkers.members import MembersChecker
 from aegis_replication.simulation.checkers.model import SessionModel
 from aegis_replication.simulation.checkers.pressure import PressureChecker
@@ -21,9 +21,11 @@ from aegis_replication.simulation.checkers.user_model import Query, UserModel
 from aegis_replication.simulation.checkers.witness import check_in_order
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.host_settings import empty_group
+from aegis_replication.simulation.own_disk import KeyValueOnDisk, own_disk
 from aegis_replication.simulation.workload import Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
 from aegis_replication.state_machine.base import Machine
+from aegis_replication.state_machine.durable_sessions import DurableSessionMachine
 
 
 class Watch:
@@ -43,7 +45,7 @@ class Watch:
         self.groups = tuple(groups)
         self.durability = DurabilityChecker()
         self.agreement = {group: AgreementChecker(group, self.durability) for group in groups}
-        self.members = {group: MembersChecker(group, self.durability) for group in groups}
+        self.members = {group: MembersChecker(group, self.durability, self._format_highest) for group in groups}
         self.machines = {group: MachineChecker(group, make_model()) for group in groups}
         self.pressure = {group: PressureChecker() for group in groups}
         self.acknowledged = {group: Acknowledged() for group in groups}
@@ -53,7 +55,12 @@ class Watch:
 
     def make_machine(self, node: NodeId, group: GroupId) -> Machine:
         """A replica's machine, watched."""
-        return WatchedMachine(self._make_machine(), node, self.machines[group])
+        machine, checker = self._make_machine(), self.machines[group]
+        if not isinstance(machine, DurableSessionMachine):
+            return WatchedMachine(machine, node, checker)
+        if isinstance(machine.own, KeyValueOnDisk):
+            machine.own.disk = own_disk(self.hosts[node].disk, group)
+        return WatchedDurableMachine(machine, node, checker)
 
     @property
     def elections(self) -> int:
@@ -93,6 +100,9 @@ class Watch:
             self.agreement[group].on_turn(host.node, replica)
             self.members[group].on_turn(host.node, replica)
             self.pressure[group].on_turn(host.node, replica)
+
+    def _format_highest(self, node: NodeId) -> int:
+        return int(self.hosts[node].settings.config.format_highest)
 
     def forget(self, node: NodeId) -> None:
         """The disk of `node` is gone for good."""
