@@ -49,6 +49,7 @@ FOUND_BY = {
     "wiped_voter_votes": 6,
     "handover_without_catch_up": 1,
     "proposals_while_handing_over": 1,
+    "founded_without_asking": 38,
     "format_raised_by_majority": 3,
     "format_raised_without_absent": 25,
     "forgotten_session_is_new": 1,
