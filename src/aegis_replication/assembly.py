@@ -7,6 +7,7 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol, TypeAlias
@@ -19,6 +20,8 @@ from aegis_replication.errors import ConfigError
 from aegis_replication.ids import DATA_GROUP, NodeId
 from aegis_replication.log import FORMAT_HIGHEST
 from aegis_replication.node import Node, NodeOptions
+from aegis_replication.node.beginning import close_machines
+from aegis_replication.node.figures import node_figures
 from aegis_replication.state_machine.base import Machine
 from aegis_replication.state_machine.key_value import KeyValueMachine
 from aegis_replication.state_machine.limits import KeyValueLimits
@@ -97,6 +100,8 @@ def make_http_door(config: NodeConfig, node: Node) -> AdminDoor | None:
         return None
     try:
         from aegis_replication.admin_http.door import HttpDoor
+        from aegis_replication.admin_http.figures import client_figures, http_figures, peer_figures
+        from aegis_replication.admin_http.metrics import Source, metrics_page
         from aegis_replication.admin_http.pages import pages
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] not in ("h11", "prometheus_client"):
@@ -105,7 +110,13 @@ def make_http_door(config: NodeConfig, node: Node) -> AdminDoor | None:
             f"node.http = {config.node.http!r}: {error.name} is not installed: "
             "python -m pip install 'aegis-replication[http]', or leave --http out"
         ) from None
-    return HttpDoor(node.id, pages(node), listen=config.node.http)
+    made = HttpDoor(node.id, listen=config.node.http)
+    sources: list[Source] = [partial(node_figures, node), partial(http_figures, made)]
+    if isinstance(node.peers, TcpPeerTransport):
+        sources.append(partial(peer_figures, node.peers))
+    sources.extend([partial(client_figures, door) for door in node.doors if isinstance(door, TcpClientDoor)])
+    made.pages = pages(node, metrics_page(sources))
+    return made
 
 
 def open_storage(storage: StorageLike, cluster: str, node: NodeId, *, joins: bool = False) -> Storage:
@@ -227,6 +238,7 @@ class Member:
             await node.start()
         except BaseException:
             storage.close()
+            close_machines([machine])
             raise
         self._node, self.is_running = node, True
         if self._exposed:

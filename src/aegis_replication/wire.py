@@ -260,7 +260,7 @@ REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
     OK,
     NOT_LEADER,  # [leader id or nil, its client address or nil]; had no effect
     OVERLOADED,  # text; had no effect
-    INVALID,  # text; the command or query is malformed or over a limit
+    INVALID,  # text; the command or query is malformed
     FAILED,  # [exception name, text]; a user's command raised, nothing changed
     SESSION_EXPIRED,  # text; refused, never applied by this request
     DROPPED,  # text; was in the log of a deposed leader and is gone, or a read could not be confirmed: had no effect
@@ -269,7 +269,8 @@ REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
     REFUSED,  # text; beyond the session's window, wrong epoch, locked: had no effect and leaves no trace
     CHANGE_REFUSED,  # [error's name, text]; a change of members or a hand-over that can't be made as asked, or not now
     DISK_FULL,  # text; the leader's disk has no room for more: had no effect
-) = range(12)
+    LIMIT_EXCEEDED,  # [what, its size, the limit, unit]; a key, value, batch or request is too large: had no effect
+) = range(13)
 
 
 class Request(NamedTuple):

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from aegis_replication import __version__
+from aegis_replication.admin_http.answer import Answer
 from aegis_replication.admin_http.pages import pages
 from aegis_replication.assembly import make_http_door
 from aegis_replication.config import load_config
@@ -53,8 +54,12 @@ async def node() -> AsyncIterator[Node]:
     await made.stop()
 
 
+def as_page(accept: str) -> Answer:
+    return Answer(200, b"{}")
+
+
 def ask(node: Node, path: str) -> tuple[int, Any]:
-    answer = pages(node)[path]("")
+    answer = pages(node, as_page)[path]("")
     return answer.status, json.loads(answer.body)
 
 
@@ -62,6 +67,7 @@ async def test_before_its_start_a_node_is_alive_and_not_ready() -> None:
     node = make_node()
 
     assert ask(node, "/livez") == (200, {"node": "n1", "alive": True, "reasons": {}})
+    assert ask(node, "/v1/status") == (503, {"error": "n1 has not started yet: ask again in a moment"})
     assert ask(node, "/readyz") == (
         503,
         {"node": "n1", "ready": False, "reasons": {"running": "has not started yet"}},

@@ -15,12 +15,14 @@ from crdt_laws import (
     law_level,
     law_mutators,
     law_parts,
+    law_retire,
 )
 from crdt_oracle import judge
 from test_crdt_meaning import check_bound
 
 from aegis_replication.crdt import counters, delta, encoding, fugue, kernel, maps, registers, replica, sequence, sets
 from aegis_replication.crdt.delta import Delta
+from aegis_replication.crdt.renaming import Retired
 from aegis_replication.crdt.replica import Replica
 from aegis_replication.errors import AegisError
 from aegis_replication.vector_clock import VersionVector
@@ -238,7 +240,7 @@ def collect_without_telling(patch: Patch) -> None:
 
     patch.setattr(Replica, "_emit", emitting)
     opened = replica._opened
-    patch.setattr(replica, "_opened", lambda other: (*opened(other)[:2], delta.NOTHING))
+    patch.setattr(replica, "_opened", lambda other: opened(other)._replace(stable=delta.NOTHING))
 
 
 def ignore_the_cut_of_a_delta(patch: Patch) -> None:
@@ -247,13 +249,56 @@ def ignore_the_cut_of_a_delta(patch: Patch) -> None:
     patch.setattr(
         replica,
         "_opened",
-        lambda other: (*opened(other)[:2], delta.NOTHING if isinstance(other, Delta) else other._stable),
+        lambda other: opened(other)._replace(**({"stable": delta.NOTHING} if isinstance(other, Delta) else {})),
     )
 
 
 def part_without_the_gone(patch: Patch) -> None:
     decompose = Delta.decompose
     patch.setattr(Delta, "decompose", lambda self: [part for part in decompose(self) if part._store])
+
+
+def join_old_names(patch: Patch) -> None:
+    """Akka: what comes from before an actor was pruned brings it back."""
+    patch.setattr(replica, "raised", lambda kind, parts, to, whose: parts)
+
+
+def forget_names_at_once(patch: Patch) -> None:
+    collect = Replica._collect
+    patch.setattr(Replica, "_collect", lambda self, cut, retired: collect(self, cut, ()))
+
+
+def retire_to_the_same_dots(patch: Patch) -> None:
+    """Two retired actors' dots become the same ones."""
+    right = replica.retirements
+
+    def retirements(*arguments: Any) -> Any:
+        return tuple(Retired(each.actor, 0, each.dot_count) for each in right(*arguments))
+
+    patch.setattr(replica, "retirements", retirements)
+
+
+def order_siblings_by_new_names(patch: Patch) -> None:
+    patch.setattr(fugue.Tree, "_made_as", lambda self, first: first)
+
+
+def leave_erased_names(patch: Patch) -> None:
+    right = sequence.Sequence.renamed_payload
+
+    def renamed(cls: Any, dot: Any, payload: Any, renaming: Any) -> Any:
+        return payload if type(payload) is fugue.Erase else right(dot, payload, renaming)
+
+    patch.setattr(sequence.Sequence, "renamed_payload", classmethod(renamed))
+
+
+def settle_equal_stamps_by_name(patch: Patch) -> None:
+    for module in (registers, maps):
+        patch.setattr(module, "latest_write", lambda leaf: max(leaf.items(), key=lambda item: (item[1][:2], item[0])))
+
+
+def keep_one_retired_total(patch: Patch) -> None:
+    fold = counters.fold_retired
+    patch.setattr(counters, "fold_retired", lambda store, cut, add: fold(store, cut, lambda one, other: other))
 
 
 MUTANTS = [
@@ -280,6 +325,13 @@ MUTANTS = [
     Mutant("folded to another sum", fold_into_the_lowest_dot, law_of(law_collect, "ResettableCounter")),
     Mutant("collected without telling", collect_without_telling, law_of(law_collect, "RWSet")),
     Mutant("the cut of a delta ignored", ignore_the_cut_of_a_delta, law_of(law_collect, "RWSet")),
+    Mutant("old names joined", join_old_names, law_of(law_retire, "ORSet")),
+    Mutant("names forgotten at once", forget_names_at_once, law_of(law_retire, "ORSet")),
+    Mutant("two retired to the same dots", retire_to_the_same_dots, law_of(law_retire, "MVRegister")),
+    Mutant("siblings by new names", order_siblings_by_new_names, law_of(law_retire, "Text")),
+    Mutant("erased under old names", leave_erased_names, law_of(law_retire, "Text")),
+    Mutant("equal stamps by names", settle_equal_stamps_by_name, law_of(law_retire, "LWWMap")),
+    Mutant("one retired total kept", keep_one_retired_total, law_of(law_retire, "GCounter")),
     Mutant("parts without what is gone", part_without_the_gone, law_of(law_parts, "ORSet")),
 ]
 SEEDS = 400

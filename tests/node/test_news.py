@@ -23,7 +23,7 @@ def test_a_leader_that_is_seen_again_is_no_change_of_leader(caplog: pytest.LogCa
     news.tell(effects(RoleChanged(1, 1, "follower", None, "n2 is lost"), RoleChanged(1, 1, "follower", "n2", "back")))
     news.tell(effects(RoleChanged(1, 2, "leader", "n1", "won")))
 
-    assert (news.elections, news.leader_changes) == (1, 2)
+    assert (news.elections, news.leader_changes) == ({1: 1}, {1: 2})
     assert [record.getMessage() for record in caplog.records][:2] == [
         "group=1 node=n1 term=1 role=candidate leader=none: it was silent",
         "group=1 node=n1 term=1 role=follower leader=n2: n2 leads",

@@ -1,9 +1,11 @@
 """Do a real node's pages tell the truth while it becomes ready, loses its cluster, and drains?"""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -134,3 +136,55 @@ async def test_the_ready_line_names_the_door_and_a_taken_address_is_refused(clus
     assert f", http {node.http_address}, " in node.log_path.read_text()
     assert code == 2
     assert f"node.http = '{node.http_address}': cannot listen there" in second.last_words()
+
+
+def answer_to(sent: bytes, node: NodeProcess) -> bytes:
+    """All that comes back, until the node hangs up."""
+    host, _, port = node.http_address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=HUNG_SECONDS) as caller:
+        caller.sendall(sent)
+        answered = b""
+        while part := caller.recv(65536):
+            answered += part
+    return answered
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_hostile_callers_are_told_so_and_cost_a_node_nothing(cluster_of, loop):
+    """On real sockets: what the loops' own transports do with half-read requests and ended connections."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    cluster = cluster_of(http=True, count=1, options=("--loop", loop))
+    cluster.start()
+    node = cluster.nodes["n1"]
+    await asyncio.to_thread(wait, node, "/readyz", 200)
+    term = cluster.status()["n1"]["groups"]["1"]["term"]
+
+    asked = {
+        b"HTTP/1.1 400": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"HTTP/1.1 431": b"GET /livez HTTP/1.1\r\nX: " + b"y" * 40_000,
+        b"HTTP/1.1 405": b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n" + b"z" * 50_000,
+        b"HTTP/1.1 408": b"GET /livez HTTP/1.1\r\nHost:",
+        b"HTTP/1.1 421": b"GET /livez HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+    }
+    answers = {start: await asyncio.to_thread(answer_to, sent, node) for start, sent in asked.items()}
+    pipelined = await asyncio.to_thread(
+        answer_to,
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 99
+        + b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        node,
+    )
+    host, _, port = node.http_address.rpartition(":")
+    with contextlib.ExitStack() as held:
+        for _ in range(64):
+            held.enter_context(socket.create_connection((host, int(port)), timeout=HUNG_SECONDS))
+        surplus = await asyncio.to_thread(answer_to, b"", node)
+
+    for start, answer in answers.items():
+        assert answer.startswith(start + b" "), answer[:200]
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert pipelined.count(b"HTTP/1.1 200 ") == 100
+    assert surplus.startswith(b"HTTP/1.1 503 ")
+    await asyncio.to_thread(wait, node, "/readyz", 200)
+    assert cluster.status()["n1"]["groups"]["1"]["term"] == term
+    assert node.terminate() == 0

@@ -87,6 +87,9 @@ FOUND_BY = {
     "snapshot_name_not_flushed": 2,
     "room_not_checked": 30,
     "waiting_not_counted": 30,
+    "own_position_ignored": 16,
+    "position_before_effects": 16,
+    "sessions_not_with_state": 16,
 }
 
 

@@ -14,6 +14,7 @@ from aegis_replication.transport.tcp import Address, Reporter, is_loopback, list
 log = logging.getLogger("aegis.node")
 
 
+_NO_PAGES: Final[Mapping[str, Page]] = {}
 _LIMITS: Final = HttpLimits()
 
 
@@ -24,12 +25,15 @@ class HttpDoor:
     its own name point here, and would read the answers.
     """
 
-    def __init__(self, node: NodeId, pages: Mapping[str, Page], *, listen: str, limits: HttpLimits = _LIMITS) -> None:
-        self.node, self.pages, self.limits = node, dict(pages), limits
+    def __init__(
+        self, node: NodeId, pages: Mapping[str, Page] = _NO_PAGES, *, listen: str, limits: HttpLimits = _LIMITS
+    ) -> None:
+        self.node, self.pages, self.limits = node, pages, limits
         self.address = listen  # where it really listens, once started
         self.connections: set[HttpConnection] = set()
         self.requests: Counter[tuple[str, int]] = Counter()  # by path ("other" for one that isn't here) and status
         self.refused: Counter[str] = Counter()  # connections closed because of: garbage, late, stalled, surplus
+        self._failed: set[str] = set()  # pages that have, and were told of
         self.report: Reporter
         self._is_private = is_loopback(parse_address(listen, what="node.http", any_port=True))
         self._server: asyncio.Server | None = None
@@ -105,7 +109,9 @@ class HttpDoor:
         try:
             return page(request.accept)
         except Exception:  # a bug of ours, on a page: the node itself has nothing to do with it
-            log.exception("node=%s door=http: the page %s failed", self.node, request.path)
+            if request.path not in self._failed:  # once is enough to find it
+                self._failed.add(request.path)
+                log.exception("node=%s door=http: the page %s failed", self.node, request.path)
             return error(500, "this page failed; the node's log says why")
 
 

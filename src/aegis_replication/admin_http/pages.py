@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from aegis_replication.admin_http.answer import Answer, Page, as_json
+from aegis_replication.admin_http.answer import Answer, Page, as_json, error
 from aegis_replication.ids import NodeId
 from aegis_replication.observability.rows import own_summary
 from aegis_replication.observability.versions import versions
@@ -13,6 +13,10 @@ class Observed(Protocol):
     """A node, as far as its pages are concerned. Every call is a look: it changes nothing and waits for nothing."""
 
     id: NodeId
+
+    @property
+    def has_started(self) -> bool:
+        """Was it started, however it is now?"""
 
     def why_not_alive(self) -> Mapping[str, str]:
         """Why its process should be started anew, by check; empty while it is well."""
@@ -24,14 +28,21 @@ class Observed(Protocol):
         """What it says of itself; only after its start."""
 
 
-def pages(node: Observed) -> dict[str, Page]:
+def pages(node: Observed, metrics: Page) -> dict[str, Page]:
     """By path."""
     return {
+        "/metrics": metrics,
         "/livez": lambda accept: _verdict(node, "alive", node.why_not_alive()),
         "/readyz": lambda accept: _verdict(node, "ready", node.why_not_ready()),
         "/version": lambda accept: as_json(versions()),
-        "/v1/status": lambda accept: as_json(own_summary(node.status())),
+        "/v1/status": lambda accept: _status(node),
     }
+
+
+def _status(node: Observed) -> Answer:
+    if not node.has_started:
+        return error(503, f"{node.id} has not started yet: ask again in a moment")
+    return as_json(own_summary(node.status()))
 
 
 def _verdict(node: Observed, what: str, reasons: Mapping[str, str]) -> Answer:

@@ -56,14 +56,16 @@ class Raft:
         bootstrap: Configuration | None,
         random: Random,
         now_ms: float,
+        applied: LogIndex = 0,
         founding: Founding | None = None,
     ) -> None:
         """Start as a follower with what the disk holds; an empty disk and `bootstrap` make the group's first entry.
 
         That entry is (term 1, index 1, stamp 1) and the same bytes on every node, so it counts as held by all.
-        Raises StorageError when what was recovered can't be one replica's state.
+        `applied` says how far the machine is, by a disk of its own; so far all is committed. Raises StorageError when
+        what was recovered can't be one replica's state.
         """
-        self._member = recover(node, group, config, recovered, random, now_ms)
+        self._member = recover(node, group, config, recovered, random, now_ms, applied)
         self._member.founding = founding
         self._role: Role = Follower(self._member, to_follower(None, "started"))
         # Ticket of the last read taken. Never used twice.

@@ -6,7 +6,7 @@ from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import ConfigurationStack, decode_configuration
 from aegis_replication.consensus.member import Member
 from aegis_replication.errors import StorageError
-from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.ids import GroupId, LogIndex, NodeId
 from aegis_replication.log import NOTHING, EntryId, HardState, Kind, RecoveredGroup, ReplicatedLog
 
 
@@ -22,9 +22,18 @@ def is_unused(recovered: RecoveredGroup) -> bool:
 
 
 def recover(
-    node: NodeId, group: GroupId, config: RaftConfig, recovered: RecoveredGroup, random: Random, now_ms: float
+    node: NodeId,
+    group: GroupId,
+    config: RaftConfig,
+    recovered: RecoveredGroup,
+    random: Random,
+    now_ms: float,
+    applied: LogIndex = 0,
 ) -> Member:
-    """The state on all servers as the disk holds it. What was committed is known up to the snapshot, no further."""
+    """The state on all servers as the disk holds it.
+
+    What was committed is known up to the snapshot, or to what a machine on its own disk has applied.
+    """
     snapshot = recovered.snapshot
     stack = ConfigurationStack()
     base_stamp = 0
@@ -54,6 +63,9 @@ def recover(
     for entry in log.since(log.first, bytes_max=2**63):
         if entry.kind == Kind.CONFIGURATION and entry.index > stack.index:
             stack.push(entry.id, decode_configuration(entry.payload))
+    if applied > log.committed:
+        log.commit_to(applied)
+        stack.forget_before(applied)
     member = Member(node, group, config, random, now_ms, hard_state=recovered.hard_state, log=log, configurations=stack)
     for configuration in stack.held:
         member.check_format(configuration)

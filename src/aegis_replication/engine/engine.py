@@ -46,7 +46,7 @@ class ReplicationEngine:
     ) -> None:
         self.node = node
         self.now_ms = now_ms
-        self.addresses: dict[NodeId, str] = {}  # where each peer's clients connect
+        self.addresses: dict[NodeId, str] = {}  # where each peer's clients connect, as it said last
         self.founding = _founding(node, groups, now_ms)
         self.replicas = {
             group: Replica(
@@ -131,6 +131,8 @@ class ReplicationEngine:
         peers = self.peers
         if peers != self._peers:
             self._peers = effects.peers = peers
+            for gone in self.addresses.keys() - peers.keys():
+                del self.addresses[gone]
 
     @property
     def peers(self) -> dict[NodeId, str]:
@@ -195,7 +197,6 @@ class ReplicationEngine:
             replica.on_persisted(event.number)
 
     def _on_peer_lost(self, event: PeerLost) -> None:
-        self.addresses.pop(event.peer, None)
         for group, replica in self.replicas.items():
             replica.raft.on_peer_lost(event.peer)
             self._dirty[group] = replica

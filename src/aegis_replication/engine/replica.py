@@ -25,13 +25,16 @@ from aegis_replication.engine.effects import (
 )
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.intake import Intake
+from aegis_replication.engine.proposals import Proposals
 from aegis_replication.engine.reads import Reads
-from aegis_replication.engine.replies import Caller, answer, reply_error
+from aegis_replication.engine.replies import Caller, answer, reply_error, reply_refused
 from aegis_replication.engine.spec import GroupSpec
+from aegis_replication.engine.standing import restore, stand
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.events import SnapshotInstalled, SnapshotMade
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, Kind, SnapshotMeta
+from aegis_replication.state_machine.base import DurableMachine
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -55,7 +58,6 @@ class Replica:
         "_apply_queue",
         "_commit_ms",
         "_saving",
-        "_snapshot_bytes",
         "_unpersisted",
         "_configuration",
         "_waiting",
@@ -73,9 +75,11 @@ class Replica:
         "machine",
         "node",
         "now_ms",
+        "proposals",
         "raft",
         "reads",
         "snapshot",
+        "snapshot_bytes",
         "wall_ms",
         "was_leader",
     )
@@ -94,13 +98,8 @@ class Replica:
         self.node, self.group, self.limits = node, group, spec.limits
         self.machine = spec.machine
         self.snapshot: SnapshotMeta | None = spec.recovered.snapshot
-        if self.snapshot is not None:
-            assert spec.snapshot_pieces is not None, (
-                f"group {group}: the state of snapshot {self.snapshot.id} is missing"
-            )
-            self.machine.restore(spec.snapshot_pieces)
         # Highest entry whose effect the machine shows. Only rises. Invariant: snapshot <= applied <= committed.
-        self.applied: LogIndex = self.snapshot.index if self.snapshot else 0
+        self.applied: LogIndex = stand(self.machine, group, spec.recovered, spec.snapshot_pieces).index
         self.raft = Raft(
             node=node,
             group=group,
@@ -109,6 +108,7 @@ class Replica:
             bootstrap=spec.bootstrap,
             random=random,
             now_ms=now_ms,
+            applied=self.applied,
             founding=founding,
         )
         self.was_leader = False
@@ -124,6 +124,7 @@ class Replica:
         self.intake = Intake(self.raft, spec.limits)
         # Commands in entries of this leadership that are not applied yet.
         self._waiting: dict[LogIndex, _Waiting] = {}
+        self.proposals = Proposals()
         self._commit_ms = 0.0  # running mean, from proposing an entry to applying it
         self.reads = Reads(self.raft, self.machine, spec.limits)
         # Committed entries not yet applied.
@@ -131,7 +132,7 @@ class Replica:
         self.full = ""  # why this node's disk takes no writes of clients; "" while it does
         self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
         self._saving: SnapshotMeta | None = None
-        self._snapshot_bytes = 0  # size of the last snapshot
+        self.snapshot_bytes = 0  # size of the last snapshot
         self.commands_since_snapshot = sum(entry.count for entry in spec.recovered.entries)
         self.bytes_since_snapshot = sum(len(entry.frame) for entry in spec.recovered.entries)
 
@@ -153,11 +154,12 @@ class Replica:
             else:
                 self.reads.take(event.kind, event.body, caller, effects)
         except InvalidArgument as error:
-            effects.replies.append(reply_error(caller, wire.INVALID, str(error)))
+            effects.replies.append(reply_refused(caller, error))
 
     def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
         self.machine.check(body)
         if self.full:
+            self.proposals.refused += 1
             effects.replies.append(self._no_room(caller))
             return
         if why_not := self.intake.take(body, caller, self.applied):
@@ -192,7 +194,9 @@ class Replica:
 
     def _turn_away(self, answer: Callable[[Caller], tuple[int, bytes]], effects: Effects) -> None:
         """The commands of this turn, in no entry yet, stay out of the log."""
-        effects.replies.extend(map(answer, self.intake.turn_away()))
+        callers = self.intake.turn_away()
+        self.proposals.refused += len(callers)
+        effects.replies.extend(map(answer, callers))
 
     def _no_room(self, caller: Caller) -> tuple[int, bytes]:
         what = f"node {self.node} takes no writes: {self.full}, then they go on by themselves; reads go on"
@@ -211,7 +215,7 @@ class Replica:
         if self.snapshot is not None and self.snapshot.index >= event.meta.index:
             return  # a leader's snapshot overtook ours
         self.snapshot = event.meta
-        self._snapshot_bytes = event.size_bytes
+        self.snapshot_bytes = event.size_bytes
         effects.news.append(SnapshotMade(self.group, event.meta.term, event.meta.index, event.size_bytes))
         self.raft.on_snapshot_saved(event.meta, self._first_of_tail(event.meta.index))
 
@@ -252,11 +256,11 @@ class Replica:
         if not self.raft.on_snapshot_installed(event.source, meta):
             self._keep_stored(meta, event.size_bytes)
             return
-        self.machine.restore(event.chunks)
+        restore(self.machine, event.chunks, meta)
         self._apply_queue.clear()
         self.applied = meta.index
         self.snapshot = meta
-        self._snapshot_bytes = event.size_bytes
+        self.snapshot_bytes = event.size_bytes
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
         effects.news.append(SnapshotInstalled(self.group, meta.term, meta.index, event.size_bytes, event.source))
 
@@ -267,7 +271,7 @@ class Replica:
         """
         is_ours = self.raft.log.term_at(meta.index) == meta.term
         if is_ours and (self.snapshot is None or self.snapshot.index < meta.index <= self.applied):
-            self.snapshot, self._snapshot_bytes = meta, size_bytes
+            self.snapshot, self.snapshot_bytes = meta, size_bytes
             self.raft.on_snapshot_saved(meta, self._first_of_tail(meta.index))
 
     # --- what follows from them ---
@@ -330,6 +334,7 @@ class Replica:
             payload = self.machine.join(commands)
             entry = self.raft.propose(Kind.COMMANDS, payload, count=len(commands), stamp=self.wall_ms << 16)
             self._waiting[entry.index] = _Waiting(entry.term, callers, self.now_ms)
+            self.proposals.proposed += len(commands)
 
     def _apply(self, effects: Effects) -> None:
         """Apply committed entries in order, a bounded number of commands a turn, and answer who waits for them."""
@@ -356,7 +361,9 @@ class Replica:
         self.intake.taken -= len(waiting.callers)
         if waiting.term == entry.term:
             self._commit_ms += _SMOOTHING * (self.now_ms - waiting.since_ms - self._commit_ms)
+            self.proposals.durations.observe((self.now_ms - waiting.since_ms) / 1000.0)
         else:
+            self.proposals.failed += len(waiting.callers)
             why = "a later leader's entry took its place"
             effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller in waiting.callers)
 
@@ -374,12 +381,14 @@ class Replica:
             and self.bytes_since_snapshot < config.snapshot_log_bytes
         ):
             return False
-        return self.bytes_since_snapshot >= min(2 * self._snapshot_bytes, 4 * config.snapshot_log_bytes)
+        return self.bytes_since_snapshot >= min(2 * self.snapshot_bytes, 4 * config.snapshot_log_bytes)
 
     def _save_snapshot(self, effects: Effects) -> None:
         self._saving = self.raft.snapshot_meta()
         assert self._saving.index == self.applied, f"a snapshot at {self._saving.id} of a state at {self.applied}"
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
+        if isinstance(self.machine, DurableMachine):
+            self.machine.sync(self._saving.id)  # before the log that it came from may go
         effects.requests.append(SaveSnapshot(self.group, self._saving, self.machine.freeze()))
 
     def _stream_snapshots(self, output: Output, effects: Effects) -> None:
@@ -415,6 +424,7 @@ class Replica:
         replies.extend(self._not_leader(caller) for caller in self.backups.give_up())
         why = "the leader lost its office first"
         for waiting in self._waiting.values():
+            self.proposals.failed += len(waiting.callers)
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
         replies.extend(self._not_leader(caller) for caller in self.reads.give_up())
         self._waiting = {}

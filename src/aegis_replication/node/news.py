@@ -1,11 +1,13 @@
 """What does a node tell of itself while it runs? One log line per change of state, to observers too, and counts."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from aegis_replication.engine.effects import ConfigurationChanged, Effects, RoleChanged
 from aegis_replication.events import MembersChanged
+from aegis_replication.histogram import LONG_SECONDS, Histogram
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import SnapshotMeta
 from aegis_replication.node.event_streams import EventStreams
@@ -16,18 +18,29 @@ log = logging.getLogger("aegis.node")
 class News:
     """Tells what changed, once. Nothing here is called per command."""
 
-    __slots__ = ("_leaders", "_members", "_node", "elections", "leader_changes", "observers", "streams")
+    # fmt: off
+    __slots__ = ("_leaders", "_members", "_node", "elections", "leader_changes", "loop_lag", "observers", "requests",
+                 "snapshot_durations", "snapshot_failures", "streams", "written_bytes")
+    # fmt: on
 
     def __init__(self, node: NodeId) -> None:
         self._node = node
         self.observers: list[Callable[[Any], None]] = []
         self.streams = EventStreams()
-        # Elections that this node has begun, and how often a group's leader became another one, as far as it saw.
-        self.elections = 0
-        self.leader_changes = 0
+        # By group: elections that this node has begun, and how often the leader became another one, as far as it saw.
+        self.elections: Counter[GroupId] = Counter()
+        self.leader_changes: Counter[GroupId] = Counter()
         self._leaders: dict[GroupId, NodeId] = {}
         # By group, what was said of its members last.
         self._members: dict[GroupId, tuple[Any, ...]] = {}
+        # Requests of clients, and bytes of entries written to the log; counted per read and per write.
+        self.requests = 0
+        self.written_bytes = 0
+        # By how much each timer was late, in seconds.
+        self.loop_lag = Histogram()
+        # How long each snapshot of this node's own took, in seconds, and how many came to nothing.
+        self.snapshot_durations = Histogram(LONG_SECONDS)
+        self.snapshot_failures = 0
 
     def tell(self, effects: Effects) -> None:
         """What changed in this turn."""
@@ -43,9 +56,9 @@ class News:
 
     def _on_role(self, change: RoleChanged) -> None:
         if change.role == "candidate":
-            self.elections += 1
+            self.elections[change.group] += 1
         if change.leader is not None and change.leader != self._leaders.get(change.group):
-            self.leader_changes += 1
+            self.leader_changes[change.group] += 1
             self._leaders[change.group] = change.leader
         log.info(
             "group=%d node=%s term=%d role=%s leader=%s: %s",

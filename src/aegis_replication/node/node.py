@@ -19,7 +19,7 @@ from aegis_replication.events import Drained
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import LogWrite
 from aegis_replication.node.backup_work import BackupWork
-from aegis_replication.node.beginning import NodeOptions, check_voters, group_spec
+from aegis_replication.node.beginning import NodeOptions, check_voters, close_machines, group_spec
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
@@ -81,9 +81,10 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._running = False
+        self._stopping: asyncio.Task[None] | None = None
         self._failed: asyncio.Future[BaseException]
         self._drain = Drain(lambda: self.engine.replicas.values(), self._on_event)
-        self._news = News(self.id)
+        self.news = News(self.id)
         self._readiness = Readiness()
         self._started_at = 0.0
         self.protocol_errors = 0
@@ -106,7 +107,7 @@ class Node:
             on_failed=self._fail,
             on_room=self._on_event,
         )
-        self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event, news=self._news)
+        self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event, news=self.news)
         self._backup_work = BackupWork(self.storage, self._loop)
         self._started_at = now_seconds()
         recovered = self.storage.recover()
@@ -133,10 +134,14 @@ class Node:
         self._wake()
 
     async def stop(self) -> None:
-        """Stop taking part; everything acknowledged is on disk already."""
-        if not self._running:
-            return
-        self._running = False
+        """Stop taking part; everything acknowledged is on disk already. Whoever calls it waits until all is closed."""
+        if self._running:
+            self._running = False
+            self._stopping = self._loop.create_task(self._stop())
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         await self._snapshot_work.stop()
@@ -146,7 +151,8 @@ class Node:
         self._log_work.close()
         self._backup_work.stop()
         self.storage.close()
-        self._news.streams.close()
+        close_machines(self._machines.values())
+        self.news.streams.close()
 
     async def drain(self, *, timeout: float | None = None) -> bool:
         """Let others lead what this node leads, before it stops; says whether they do.
@@ -156,10 +162,10 @@ class Node:
         longest = 3.0 * self.options.config.election_timeout_max_ms / 1000.0
         if not self._running:
             return True
-        self._news.say("draining: others are to lead what this node leads")
+        self.news.say("draining: others are to lead what this node leads")
         is_done = await self._drain.run(longest if timeout is None else timeout)
-        self._news.say("drained: it leads nothing any more" if is_done else "nobody took over what it leads")
-        self._news.streams.tell([Drained(is_done)])
+        self.news.say("drained: it leads nothing any more" if is_done else "nobody took over what it leads")
+        self.news.streams.tell([Drained(is_done)])
         return is_done
 
     async def wait_failed(self) -> BaseException:
@@ -226,6 +232,7 @@ class Node:
 
     def on_requests(self, connection: int, requests: Sequence[wire.Request]) -> None:
         """What one read brought from a client."""
+        self.news.requests += len(requests)
         for kind, group, request, body in requests:
             if kind == wire.STATUS:
                 reply_all(self.doors, [(connection, wire.encode_reply(request, wire.OK, _encode(self.status())))])
@@ -299,12 +306,13 @@ class Node:
             if effects.peers is not None:
                 self._set_peers(effects.peers)
             if effects.changes or effects.configurations or effects.news:
-                self._news.tell(effects)
+                self.news.tell(effects)
             if effects.replies:
                 reply_all(self.doors, effects.replies)
             for request in effects.requests:
                 self._snapshot_work.carry_out(request)
             if effects.writes:
+                self.news.written_bytes += sum([len(each.frame) for write in effects.writes for each in write.entries])
                 if not self._log_work.write(effects.writes):
                     return
                 self._persisted(effects.writes)
@@ -321,7 +329,7 @@ class Node:
 
     def observe(self, observer: Callable[[Any], None]) -> None:
         """Call `observer` with every RoleChanged from now on."""
-        self._news.observers.append(observer)
+        self.news.observers.append(observer)
 
     def events(self, *, buffer: int = BUFFER) -> EventStream:
         """What changes on this node from now on, until it stops: values of aegis_replication.events, with `async for`.
@@ -329,7 +337,7 @@ class Node:
         Never holds the node up: beyond `buffer` events the oldest are dropped, and EventsMissed says how many. In a
         thread without an event loop, plain `for` does the same, waiting.
         """
-        return self._news.streams.subscribe(buffer)
+        return self.news.streams.subscribe(buffer)
 
     # --- what the disk answers ---
 
@@ -365,6 +373,7 @@ class Node:
         if not self._is_at_work:
             return
         late_ms = (now_seconds() - self._timer_due) * 1000.0
+        self.news.loop_lag.observe(max(late_ms, 0.0) / 1000.0)
         if late_ms > self.options.config.heartbeat_interval_ms / 2:
             self.slow_turns += 1
             log.warning(
@@ -396,9 +405,14 @@ class Node:
         """Who leads the data group, as far as this node knows."""
         return self.replica().raft.leader
 
+    @property
+    def has_started(self) -> bool:
+        """Was it started, however it is now?"""
+        return bool(self._started_at)
+
     def why_not_alive(self) -> dict[str, str]:
         """Why this process should be started anew, by check; empty while it is well, also before its start."""
-        if not self._started_at:
+        if not self.has_started:
             return {}
         if self._failed.done():
             return {"failed": f"stopped by itself: {self._failed.result()}"}
@@ -408,7 +422,7 @@ class Node:
     def why_not_ready(self) -> dict[str, str]:
         """Why clients are better served by another node, by check; empty once it is ready for them."""
         if not self._running:
-            return {"running": "has stopped" if self._started_at else "has not started yet"}
+            return {"running": "has stopped" if self.has_started else "has not started yet"}
         reasons = {"draining": "is draining: it stops soon"} if self._drain.has_begun else {}
         for replica in self.engine.replicas.values():
             reasons |= self._readiness.why_not(replica)
@@ -426,5 +440,5 @@ class Node:
         }
         for name in ("turns", "slow_turns", "protocol_errors"):
             shown[name] = getattr(self, name)
-        shown["elections"] = self._news.elections
+        shown["elections"] = self.news.elections.total()
         return shown

@@ -9,6 +9,7 @@ from aegis_replication.engine.effects import ReadChunk, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Event, SnapshotFailed, SnapshotSaved
 from aegis_replication.errors import DiskFull
 from aegis_replication.ids import NodeId
+from aegis_replication.node.clock import now_seconds
 from aegis_replication.node.news import News
 from aegis_replication.storage.base import SnapshotWriter, Storage
 
@@ -47,7 +48,7 @@ class SnapshotWork:
     async def _write(self, request: SaveSnapshot) -> None:
         """Piece by piece between turns, flushed a little at a time, off the loop."""
         writer: SnapshotWriter | None = None
-        unflushed = 0
+        unflushed, began = 0, now_seconds()
         try:
             writer = self._storage.snapshots.create(request.group, request.meta)
             for piece in request.chunks:
@@ -65,10 +66,12 @@ class SnapshotWork:
             raise
         except Exception as error:  # a full disk must not take the node down: the log is still whole
             log.error("group=%d node=%s: no snapshot at %s: %s", request.group, self._node, request.meta.id, error)
+            self._news.snapshot_failures += 1
             if writer is not None:
                 writer.abort()
             self._answer(SnapshotFailed(request.group))
         else:
+            self._news.snapshot_durations.observe(now_seconds() - began)
             self._news.snapshot("saved a snapshot", request.group, request.meta, size_bytes)
             self._answer(SnapshotSaved(request.group, request.meta, size_bytes))
 

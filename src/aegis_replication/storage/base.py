@@ -60,6 +60,8 @@ class StorageStats(msgspec.Struct, frozen=True):
     filesystem: str
     full: str = ""  # why there is no room for more: writes are refused meanwhile, reads go on
     reserve_bytes: int = 0  # set aside, so that votes and what makes room always find some
+    free_bytes: int = 0  # on the file system, for this process; with its size 0 when that can't be told
+    size_bytes: int = 0
 
 
 class SnapshotWriter(Protocol):

@@ -138,6 +138,7 @@ class DirectoryStorage:
     def stats(self) -> StorageStats:
         wal, flushes = self._wal, self.flushes
         median_ms, p99_ms = flushes.percentiles_ms()
+        free_bytes, size_bytes = self._files.space(self.path)
         return StorageStats(
             flushes=flushes.count,
             flush_p50_ms=round(median_ms, 3),
@@ -149,6 +150,8 @@ class DirectoryStorage:
             filesystem=self._files.filesystem(self.path),
             full=wal.room.full,
             reserve_bytes=wal.segments.segment_bytes if wal.segments.has_reserve else 0,
+            free_bytes=free_bytes,
+            size_bytes=size_bytes,
         )
 
     def close(self) -> None:
@@ -185,13 +188,12 @@ def _make_directories(files: Files, root: str) -> None:
     try:
         files.make_directory(root)
     except FileNotFoundError:
-        parent = os.path.dirname(root)
-        if not parent or parent == root:
+        parent = parent_of(root)
+        if parent in (root, "."):
             raise
         _make_directories(files, parent)
         files.make_directory(root)
-        if os.path.dirname(parent):
-            files.sync_directory(os.path.dirname(parent))
+        files.sync_directory(parent_of(parent))
 
 
 def take_lock(files: Files, root: str, *, owner: bytes | None) -> int:
@@ -247,9 +249,12 @@ def _create(
     fill(FileSnapshots(files, snapshots))
     files.sync_directory(root)
     write_identity(files, root, identity)
-    parent = os.path.dirname(root)
-    if parent:
-        files.sync_directory(parent)
+    files.sync_directory(parent_of(root))
+
+
+def parent_of(path: str) -> str:
+    """The directory in which `path` has its name; of a bare name that is the working directory."""
+    return os.path.dirname(path.rstrip(os.sep)) or ("/" if path.startswith(os.sep) else ".")
 
 
 def write_identity(files: Files, root: str, identity: Identity) -> None:
