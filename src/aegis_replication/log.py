@@ -163,6 +163,7 @@ class LogWrite(msgspec.Struct, frozen=True):
     forget_below: LogIndex = 0  # entries under this index will not be asked for again (0: no change)
     snapshot: SnapshotMeta | None = None  # the log now starts after this one; it must be on disk already
     reset: bool = False  # with `snapshot`: nothing of the old log survives
+    repairs: tuple[Entry, ...] = ()  # damaged entries that this log holds, whole again; they replace nothing else
 
 
 class RecoveredGroup(msgspec.Struct):
@@ -172,6 +173,8 @@ class RecoveredGroup(msgspec.Struct):
     base: EntryId  # of the entry before the first one held
     entries: list[Entry]
     snapshot: SnapshotMeta | None = None
+    # Of which of the entries only the head is right: their payload isn't what was written.
+    damaged: tuple[LogIndex, ...] = ()
 
 
 # --- one group's log ------------------------------------------------------------------------------------------------
@@ -187,6 +190,8 @@ class ReplicatedLog:
         "_entries",
         "_handed",
         "_in_flight",
+        "_lost",
+        "_written",
         "base",
         "base_stamp",
         "committed",
@@ -196,7 +201,13 @@ class ReplicatedLog:
     )
 
     def __init__(
-        self, group: GroupId, base: EntryId = NOTHING, entries: Iterable[Entry] = (), *, base_stamp: int = 0
+        self,
+        group: GroupId,
+        base: EntryId = NOTHING,
+        entries: Iterable[Entry] = (),
+        *,
+        base_stamp: int = 0,
+        damaged: Iterable[LogIndex] = (),
     ) -> None:
         self.group = group
         # Id and stamp of the entry before the first one held. Only rise.
@@ -206,10 +217,16 @@ class ReplicatedLog:
         self.held_bytes = sum(len(entry.frame) for entry in self._entries)
         # Highest index known stored on a majority. Only rises. Invariant: base <= committed <= last.
         self.committed: LogIndex = base.index
-        # Highest index up to which this node's disk holds what `_entries` holds. Falls only by truncation.
-        self.durable: LogIndex = self.last.index
-        # Highest index that was handed out for writing. Invariant: durable <= handed <= last.
-        self._handed: LogIndex = self.durable
+        # Entries of which this disk holds the head only, rising, and which write makes each whole again (0: it is still
+        # missing; -1: it is here, to be written).
+        self._lost: dict[LogIndex, int] = dict.fromkeys(sorted(damaged), 0)
+        # Highest index up to which this node's disk holds what `_entries` holds, and that without a damaged one among
+        # them. They fall only by truncation.
+        self._written: LogIndex = self.last.index
+        self.durable: LogIndex = self._written
+        self._settle()
+        # Highest index that was handed out for writing. Invariant: written <= handed <= last.
+        self._handed: LogIndex = self._written
         # Writes handed out and not yet durable: [write number, the highest index of it that is still this log's].
         self._in_flight: deque[list[int]] = deque()
 
@@ -322,7 +339,9 @@ class ReplicatedLog:
         for entry in self._entries[first - self.first :]:
             self.held_bytes -= len(entry.frame)
         del self._entries[first - self.first :]
-        self.durable = min(self.durable, first - 1)
+        self._written = min(self._written, first - 1)
+        self._lost = {index: write for index, write in self._lost.items() if index < first}
+        self._settle()
         self._handed = min(self._handed, first - 1)
         for write in self._in_flight:  # what it wrote from here on is no longer this log's, even if the same id returns
             write[1] = min(write[1], first - 1)
@@ -339,7 +358,7 @@ class ReplicatedLog:
 
     @property
     def has_unwritten(self) -> bool:
-        return self._handed < self.last_index
+        return self._handed < self.last_index or (bool(self._lost) and -1 in self._lost.values())
 
     def take_unwritten(self, number: int) -> tuple[Entry, ...]:
         """The entries not yet handed out, to be written as write `number` of this group."""
@@ -351,7 +370,54 @@ class ReplicatedLog:
     def on_written(self, number: int) -> None:
         """Writes up to `number` are on disk: raise the durable mark, except for what was cut away meanwhile."""
         while self._in_flight and self._in_flight[0][0] <= number:
-            self.durable = max(self.durable, self._in_flight.popleft()[1])
+            self._written = max(self._written, self._in_flight.popleft()[1])
+        if self._lost:
+            self._lost = {index: write for index, write in self._lost.items() if not 0 < write <= number}
+        self._settle()
+
+    def _settle(self) -> None:
+        self.durable = min(self._written, min(self._lost) - 1) if self._lost else self._written
+
+    # --- damaged entries ---
+
+    @property
+    def is_damaged(self) -> bool:
+        """Does this disk hold an entry that isn't whole?"""
+        return bool(self._lost)
+
+    @property
+    def damaged_count(self) -> int:
+        return len(self._lost)
+
+    @property
+    def missing(self) -> list[EntryId]:
+        """The damaged entries that nobody has sent yet."""
+        return [self.get(index).id for index, write in self._lost.items() if not write]
+
+    def has_whole(self, entry: EntryId) -> bool:
+        """Is this entry held, and not damaged?"""
+        held = self.first <= entry.index <= self.last_index and self.term_at(entry.index) == entry.term
+        return held and self._lost.get(entry.index, 1) != 0
+
+    def repair(self, entry: Entry) -> bool:
+        """Put a damaged entry's whole self in its place; False when it isn't the one that is missing.
+
+        The head has been proved right, and says term, index, length and checksum: whatever has the same is the same.
+        """
+        if self._lost.get(entry.index, 1) != 0:
+            return False
+        head = self.get(entry.index).frame[:FRAME_HEADER_BYTES]
+        if entry.frame[:FRAME_HEADER_BYTES] != head:
+            return False
+        self._entries[entry.index - self.first] = entry
+        self._lost[entry.index] = -1
+        return True
+
+    def take_repairs(self, number: int) -> tuple[Entry, ...]:
+        """What was repaired and not yet handed out, to be written as part of write `number`."""
+        repaired = [index for index, write in self._lost.items() if write == -1]
+        self._lost.update(dict.fromkeys(repaired, number))
+        return tuple(self.get(index) for index in repaired)
 
     # --- shrinking ---
 
@@ -366,7 +432,9 @@ class ReplicatedLog:
             self.held_bytes -= len(entry.frame)
         del self._entries[:gone]
         self.base, self.base_stamp = last_gone.id, last_gone.stamp
-        self.durable = max(self.durable, index)
+        self._written = max(self._written, index)
+        self._lost = {lost: write for lost, write in self._lost.items() if lost > index}
+        self._settle()
         self._handed = max(self._handed, index)
 
     def reset(self, base: EntryId, stamp: int) -> None:
@@ -375,6 +443,7 @@ class ReplicatedLog:
         self._entries.clear()
         self.held_bytes = 0
         self.base, self.base_stamp = base, stamp
-        self.committed = self.durable = self._handed = base.index
+        self.committed = self.durable = self._written = self._handed = base.index
+        self._lost.clear()
         for write in self._in_flight:
             write[1] = min(write[1], base.index)

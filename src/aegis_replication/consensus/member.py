@@ -16,6 +16,7 @@ from aegis_replication.consensus.configuration import Configuration, Configurati
 from aegis_replication.consensus.freshness import Freshness
 from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
+from aegis_replication.consensus.output import Change
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, EntryId, HardState, LogWrite, ReplicatedLog, SnapshotMeta
 
@@ -58,15 +59,6 @@ def to_leader(why: str) -> Transition:
     return Transition(LEADER, why)
 
 
-class Change(msgspec.Struct, frozen=True):
-    """A replica's role, term or leader changed: one log line."""
-
-    term: Term
-    role: str
-    leader: NodeId | None
-    why: str
-
-
 class Member:
     """One replica's state that outlives its roles, its outbox, and the promises it may not make yet."""
 
@@ -91,6 +83,7 @@ class Member:
         "now_ms",
         "random",
         "reads",
+        "repaired",
         "role_name",
         "room_bytes",
         "sent_chunks",
@@ -145,6 +138,8 @@ class Member:
         self.guests: dict[NodeId, LogIndex] = {}
         # Messages from peers that made no sense and were dropped.
         self.dropped = 0
+        # Damaged entries that have come back whole.
+        self.repaired = 0
         # How much of entries this node's full disk still takes; None: it isn't full.
         self.room_bytes: int | None = None
         # The outbox: what `Output` is made of.
@@ -183,9 +178,10 @@ class Member:
         """May this node stand for election?
 
         Also one that the newest configuration leaves out, until it has applied that: it may be the only one that holds
-        the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2).
+        the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2). Not one with a
+        damaged log: it votes by what that held, and couldn't send it.
         """
-        return self.config.priority > 0 and self.configurations.may_vote(self.node)
+        return not self.log.is_damaged and self.config.priority > 0 and self.configurations.may_vote(self.node)
 
     @property
     def is_full(self) -> bool:
@@ -313,6 +309,11 @@ class Member:
         """Note a change of role, term or leader."""
         self.changes.append(Change(self.term, self.role_name, self.leader, why))
 
+    def note_repaired(self, index: LogIndex, source: NodeId | None) -> None:
+        """Damaged entry `index` came whole; it counts as that once it is durable."""
+        self.repaired += 1
+        self.changed(f"entry {index}, damaged here, came whole from {source}; {len(self.log.missing)} are missing")
+
     def drop(self) -> None:
         """A peer's message makes no sense: count it, do nothing else."""
         self.dropped += 1
@@ -331,11 +332,12 @@ class Member:
         self._writes.append((next_number, self.now_ms))
         hard_state = HardState(self.term, self.voted_for) if is_dirty else None
         entries = log.take_unwritten(next_number)
+        repairs = log.take_repairs(next_number) if log.is_damaged else ()
         if point is None:
-            return LogWrite(self.group, next_number, hard_state, entries)
+            return LogWrite(self.group, next_number, hard_state, entries, repairs=repairs)
         self._snapshot_point = None
         meta, keep_from, reset = point
-        return LogWrite(self.group, next_number, hard_state, entries, keep_from, meta, reset)
+        return LogWrite(self.group, next_number, hard_state, entries, keep_from, meta, reset, repairs)
 
     def on_persisted(self, number: int) -> list[Message]:
         """Writes up to `number` are durable: let go of what waited for them; returns what this node told itself."""
@@ -435,6 +437,9 @@ class Role:
     def has_fresh_leader(self) -> bool:
         """Was a leader heard within the minimum election timeout? Then nobody needs an election (§6)."""
         return False
+
+    def on_member_behind(self, peer: NodeId) -> None:
+        """A member asked for what this log has forgotten: a leader has its snapshot sent."""
 
     def on_request_vote(self, source: NodeId, message: RequestVote) -> Transition | None:
         """Answer a candidate (§5.2)."""
