@@ -47,6 +47,7 @@ def status(*, target: Target = TARGET, format: Format = FORMAT) -> int:
     rows = [node_row(node) for node in nodes]
     leader = leader_of(nodes)
     troubles = [f"{row['node']} at {row['address']} does not answer: {row['error']}" for row in rows if row["error"]]
+    troubles += [f"{row['node']}: {row['repair']}" for row in rows if row["repair"]]
     if leader is None:
         troubles.append("no node leads with a majority")
     if format.output == "json":
@@ -140,6 +141,9 @@ def node_row(node: Mapping[str, Any]) -> dict[str, Any]:
         "version": node.get("version"),
         "address": node.get("client_address") or node["address"],
         "error": node.get("error"),
+        "repair": "; ".join(each["repair"] for each in node.get("groups", {}).values() if each.get("repair")),
+        "damaged_entries": group.get("damaged_entries"),
+        "repaired_entries": group.get("repaired_entries"),
         "interventions": [
             f"{each['what']} on {each['node']} after entry {each['index']} of term {each['term']}, {each['detail']}"
             for each in group.get("interventions", ())

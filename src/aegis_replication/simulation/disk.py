@@ -309,6 +309,14 @@ class SimulatedDisk:
         inode.content[offset] ^= 1 << bit
         return True
 
+    def durable_files(self, directory: str) -> dict[str, int]:
+        """The files that survive under their names there, and how long they are."""
+        return {
+            name: len(inode.content)
+            for name, inode in sorted(self._durable_names.items())
+            if _parent(name) == directory and self._names.get(name) is inode
+        }
+
     @property
     def is_damaged(self) -> bool:
         """Are there bits turned that were not written over since?"""

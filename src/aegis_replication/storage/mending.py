@@ -4,7 +4,7 @@ A record's own checksum stands twice on the disk: in itself, and in the record t
 from what must stand in it, and the guess is believed only if it has the checksum that its follower names.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -30,6 +30,17 @@ _BITS_BYTES_MAX: Final = 4096  # in a longer body nobody looks for the one bit t
 _LENGTH_AT: Final = range(24, 28)  # where the fields say how long the body is
 
 
+class Damage(NamedTuple):
+    """A record that isn't as it was written, and what the log knows of it all the same."""
+
+    path: str
+    offset: int
+    expected: str
+    found: str
+    is_whole: bool  # as those around it tell it; else of an entry only the head is known
+    data: bytes | None  # what must stand there, if that is known and something else does
+
+
 class Mended(NamedTuple):
     """A record as it must have been: its header, and all its bytes; and whether its body is right."""
 
@@ -38,14 +49,16 @@ class Mended(NamedTuple):
     is_whole: bool
 
 
-def put_in_place(files: Files, path: str, offset: int, data: bytes) -> None:
-    """Write a mended record where it belongs, durably."""
-    handle = files.open(path, "write")
-    try:
-        files.pwritev(handle, (data,), offset)
-        files.sync(handle)
-    finally:
-        files.close(handle)
+def put_right(files: Files, damage: Sequence[Damage]) -> None:
+    """Write what is known of damaged records where it belongs, durably."""
+    for each in damage:
+        if each.data is not None:
+            handle = files.open(each.path, "write")
+            try:
+                files.pwritev(handle, (each.data,), each.offset)
+                files.sync(handle)
+            finally:
+                files.close(handle)
 
 
 def mend_body(header: Header, raw: bytes) -> Mended | None:

@@ -15,7 +15,7 @@ from aegis_replication.log import (
     SnapshotMeta,
     read_frame_header,
 )
-from aegis_replication.storage.mending import Mended, mend_body, mend_header
+from aegis_replication.storage.mending import Damage, Mended, mend_body, mend_header
 from aegis_replication.storage.records import (
     CARRIED,
     END_BYTES,
@@ -56,17 +56,6 @@ class ChainRecord(NamedTuple):
     @property
     def size(self) -> int:
         return record_bytes(self.header.body_bytes)
-
-
-class Damage(NamedTuple):
-    """A record that isn't as it was written, and what the log knows of it all the same."""
-
-    path: str
-    offset: int
-    expected: str
-    found: str
-    is_whole: bool  # as those around it tell it; else of an entry only the head is known
-    data: bytes | None  # what must stand there, if that is known and something else does
 
 
 class Chain:
@@ -143,13 +132,12 @@ class Chain:
             if mended is None:
                 return None
             record = mended
-        if not record.is_whole:
+        kind = _kind_of(record)
+        if not record.is_whole and kind != Kind.COMMANDS:
             record = mend_body(record.header, record.data) or record
         body = record.data[HEADER_BYTES : HEADER_BYTES + record.header.body_bytes]
         # A node must know who the members are; and other records are known whole or not at all.
-        if not record.is_whole and (
-            record.header.type != RecordType.FRAME or read_frame_header(body).kind == Kind.CONFIGURATION
-        ):
+        if not record.is_whole and kind in (None, Kind.CONFIGURATION):
             return None
         is_news = record.data != data[offset : offset + len(record.data)]
         better = record.data if is_news else None
@@ -192,6 +180,12 @@ class Chain:
             self.fault = fault
             return None
         return header
+
+
+def _kind_of(record: Mended) -> int | None:
+    """Of an entry whose head is right, its kind; None for other records."""
+    is_frame = record.header.type == RecordType.FRAME
+    return read_frame_header(record.data, HEADER_BYTES).kind if is_frame else None
 
 
 def decode_record(record: ChainRecord) -> Entry | Body | None:

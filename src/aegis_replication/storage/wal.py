@@ -19,7 +19,7 @@ from aegis_replication.log import (
 from aegis_replication.storage.base import Identity
 from aegis_replication.storage.files import Files
 from aegis_replication.storage.live import LiveRecords
-from aegis_replication.storage.mending import put_in_place
+from aegis_replication.storage.mending import put_right
 from aegis_replication.storage.records import (
     CARRIED,
     END_BYTES,
@@ -180,9 +180,7 @@ class Wal:
         One that is newer than the log says is taken up: it was named, and then the node went down.
         """
         with self.using_disk("cut off the unfinished last write"):
-            for damage in found.chain.damage:
-                if damage.data is not None:
-                    put_in_place(self._files, damage.path, damage.offset, damage.data)
+            put_right(self._files, found.chain.damage)
             self._cut_tail(found.chain)
             self._enter_last(found.segments, found.chain)
         groups = {group: self._adopt(group, records) for group, records in sorted(found.groups.items())}
