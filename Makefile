@@ -63,7 +63,7 @@ endif
 test-lowest: $(LOCK_VENV)/bin/uv ## the tests on the oldest versions that pyproject.toml admits
 	$(BIN)/python -m venv --clear $(LOWEST_VENV)
 	$(LOCK_VENV)/bin/uv pip install --quiet --python $(LOWEST_VENV)/bin/python --resolution lowest-direct \
-		--group build -r pyproject.toml --extra cli --extra fast --extra test
+		--group build -r pyproject.toml --extra cli --extra fast --extra http --extra test
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	$(LOWEST_VENV)/bin/pytest $(TESTS) --ignore=tests/process -n $(WORKERS) --dist worksteal
 
@@ -102,7 +102,7 @@ sync: install ## write the blocking API, src/aegis_replication/sync/, from the a
 	$(BIN)/python tools/make_sync.py
 
 lock: $(LOCK_VENV)/bin/uv ## resolve requirements/*.txt anew, with hashes (LOCK_ARGS=--upgrade for newer versions)
-	$(LOCK) $(LOCK_ARGS) pyproject.toml --extra cli --extra fast --extra test --group dev -o requirements/dev.txt
+	$(LOCK) $(LOCK_ARGS) pyproject.toml --extra cli --extra fast --extra http --extra test --group dev -o requirements/dev.txt
 	$(LOCK) $(LOCK_ARGS) --group build -c requirements/dev.txt -o requirements/build.txt
 	$(LOCK) $(LOCK_ARGS) --group bench -c requirements/dev.txt -o requirements/bench.txt
 

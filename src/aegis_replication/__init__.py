@@ -63,6 +63,7 @@ _MODULES = (
     "config",
     "crdt",
     "errors",
+    "events",
     "hash",
     "log",
     "partition",

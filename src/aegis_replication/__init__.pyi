@@ -3,6 +3,7 @@
 from aegis_replication import config as config
 from aegis_replication import crdt as crdt
 from aegis_replication import errors as errors
+from aegis_replication import events as events
 from aegis_replication import hash as hash
 from aegis_replication import log as log
 from aegis_replication import partition as partition

@@ -7,9 +7,10 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from aegis_replication import wire
 from aegis_replication.client.doors import OpenDoor
@@ -17,7 +18,9 @@ from aegis_replication.config.settings import NodeConfig
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.errors import ConfigError
 from aegis_replication.ids import DATA_GROUP, NodeId
+from aegis_replication.log import FORMAT_HIGHEST
 from aegis_replication.node import Node, NodeOptions
+from aegis_replication.node.figures import node_figures
 from aegis_replication.state_machine.base import Machine
 from aegis_replication.state_machine.key_value import KeyValueMachine
 from aegis_replication.state_machine.limits import KeyValueLimits
@@ -56,6 +59,7 @@ def make_node(config: NodeConfig) -> Node:
         client_address=config.advertise,
         peer_address=config.peer_advertise,
         priority=config.raft.priority,
+        format_highest=config.raft.format_highest,
         limits=limits,
     )
     machine = SessionMachine(KeyValueMachine(KeyValueLimits(value_bytes=limits.value_bytes)))
@@ -72,6 +76,46 @@ def make_node(config: NodeConfig) -> Node:
         doors=[TcpClientDoor(own, listen=config.node.listen, peer_address=config.peer_listen)],
         machines={DATA_GROUP: machine},
     )
+
+
+class AdminDoor(Protocol):
+    """A port for operators' tools, beside those of clients and peers."""
+
+    address: str  # where it really listens, once started
+
+    async def start(self) -> None:
+        """Listen. Raises ConfigError when the address can't be had."""
+
+    async def stop(self) -> None:
+        """Close everything."""
+
+
+def make_http_door(config: NodeConfig, node: Node) -> AdminDoor | None:
+    """The node's door for probes and monitoring, where one is asked for; start and stop it yourself.
+
+    Raises ConfigError when what it needs isn't installed.
+    """
+    if not config.node.http:
+        return None
+    try:
+        from aegis_replication.admin_http.door import HttpDoor
+        from aegis_replication.admin_http.figures import client_figures, http_figures, peer_figures
+        from aegis_replication.admin_http.metrics import Source, metrics_page
+        from aegis_replication.admin_http.pages import pages
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] not in ("h11", "prometheus_client"):
+            raise
+        raise ConfigError(
+            f"node.http = {config.node.http!r}: {error.name} is not installed: "
+            "python -m pip install 'aegis-replication[http]', or leave --http out"
+        ) from None
+    made = HttpDoor(node.id, listen=config.node.http)
+    sources: list[Source] = [partial(node_figures, node), partial(http_figures, made)]
+    if isinstance(node.peers, TcpPeerTransport):
+        sources.append(partial(peer_figures, node.peers))
+    sources.extend([partial(client_figures, door) for door in node.doors if isinstance(door, TcpClientDoor)])
+    made.pages = pages(node, metrics_page(sources))
+    return made
 
 
 def open_storage(storage: StorageLike, cluster: str, node: NodeId, *, joins: bool = False) -> Storage:
@@ -95,6 +139,7 @@ def greeting(
     client_address: str,
     peer_address: str = "",
     priority: int = 1,
+    format_highest: int = FORMAT_HIGHEST,
     limits: wire.Limits | None = None,
 ) -> wire.Hello:
     """How a node introduces itself."""
@@ -108,6 +153,7 @@ def greeting(
         client_address=client_address,
         peer_address=peer_address,
         priority=priority,
+        format_highest=format_highest,
         limits=limits or wire.Limits(),
     )
 
@@ -206,6 +252,7 @@ class Member:
             client_address=self.listen or ("" if raft.addresses else self.id),
             peer_address=raft.addresses.get(self.id, ""),
             priority=raft.priority,
+            format_highest=raft.format_highest,
         )
         door = MemoryClientDoor(own)
         self.doors[self.id] = OpenDoor(door, asyncio.get_running_loop())

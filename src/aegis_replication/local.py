@@ -19,6 +19,7 @@ from aegis_replication.ids import NodeId
 from aegis_replication.ids import node_id as make_node_id
 from aegis_replication.loop_thread import LoopThread
 from aegis_replication.node import Node
+from aegis_replication.node.event_streams import BUFFER, EventStream
 from aegis_replication.transport.memory import MemoryNetwork
 
 SIZE_MAX: Final = 9
@@ -81,6 +82,14 @@ class Database(Client):
     def node(self) -> Node:
         """The node. With own_thread, use its loop for whatever isn't plain reading."""
         return self._member.node
+
+    def events(self, *, buffer: int = BUFFER) -> EventStream:
+        """What changes on the node from now on, until it stops: values of aegis_replication.events, with `async for`.
+
+        Beyond `buffer` events the oldest are dropped, and EventsMissed says how many. Raises ConfigError before the
+        first start.
+        """
+        return self.node.events(buffer=buffer)
 
     async def start(self) -> Self:
         """Start the node; `async with` does. Raises StorageError or ConfigError when it can't."""

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from itertools import accumulate
 from operator import attrgetter
 from struct import Struct as Layout
 from typing import NamedTuple
@@ -14,7 +15,21 @@ import msgspec
 from aegis_replication.errors import IncompatibleVersion, ProtocolError
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 
-FRAME_VERSION = 1
+FORMAT_LOWEST = 1
+FORMAT_HIGHEST = 2
+"""The formats that this program reads and writes. A frame names its own, and with it the rules by which its commands
+are applied (2: the results that sessions remember are bounded by bytes). A leader writes the one that its group's
+configuration names, so that all replicas turn to a new one at the same entry.
+"""
+
+
+def check_format(format: int, whose: str) -> None:
+    """Can this program go on where entries of `format` were written? Raises IncompatibleVersion."""
+    if format > FORMAT_HIGHEST:
+        raise IncompatibleVersion(
+            f"{whose} writes format {format}, this program knows {FORMAT_LOWEST} to {FORMAT_HIGHEST}: use a later one"
+        )
+
 
 _FIELDS = Layout("<BBHIQQQII")  # version, kind, flags, group, term, index, stamp, count, payload length
 _CHECKSUM = Layout("<I")
@@ -31,9 +46,7 @@ class Kind(IntEnum):
 
 
 class EntryId(NamedTuple):
-    """An entry's identity: two logs that hold the same id are equal up to there. Compares by term,
-    then index (§5.4.1).
-    """
+    """An entry's identity: two logs that hold the same id are equal up to there. By term, then index (§5.4.1)."""
 
     term: Term
     index: LogIndex  # type: ignore[assignment]  # an entry's index, not tuple.index
@@ -61,12 +74,24 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     def payload(self) -> memoryview:
         return memoryview(self.frame)[FRAME_HEADER_BYTES:]
 
+    @property
+    def format(self) -> int:
+        return self.frame[0]
+
 
 def make_entry(
-    group: GroupId, term: Term, index: LogIndex, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0
+    group: GroupId,
+    term: Term,
+    index: LogIndex,
+    kind: int,
+    payload: bytes,
+    *,
+    count: int = 0,
+    stamp: int = 0,
+    format: int = FORMAT_LOWEST,
 ) -> Entry:
     """A new entry with its frame: header, checksum of header and payload, payload."""
-    fields = _FIELDS.pack(FRAME_VERSION, kind, 0, group, term, index, stamp, count, len(payload))
+    fields = _FIELDS.pack(format, kind, 0, group, term, index, stamp, count, len(payload))
     frame = b"".join((fields, _CHECKSUM.pack(crc32(payload, crc32(fields))), payload))
     return Entry(term, index, kind, count, stamp, frame)
 
@@ -86,9 +111,7 @@ class FrameHeader(NamedTuple):
 
 
 def read_frame_header(data: bytes | memoryview, offset: int = 0) -> FrameHeader:
-    """The header at `offset`; unchecked, so that a reader can find the frame's end. Needs
-    FRAME_HEADER_BYTES bytes there.
-    """
+    """The header at `offset`, of FRAME_HEADER_BYTES; unchecked, so that a reader can find the frame's end."""
     return FrameHeader(*_FIELDS.unpack_from(data, offset))
 
 
@@ -100,8 +123,10 @@ def decode_entry(frame: bytes, *, group: GroupId | None = None) -> Entry:
     if len(frame) < FRAME_HEADER_BYTES:
         raise ProtocolError(f"a frame of {len(frame)} bytes: a header alone has {FRAME_HEADER_BYTES}")
     version, kind, flags, of_group, term, index, stamp, count, payload_bytes = _FIELDS.unpack_from(frame)
-    if version != FRAME_VERSION:
-        raise IncompatibleVersion(f"a frame of format {version}: this program knows {FRAME_VERSION}")
+    if not FORMAT_LOWEST <= version <= FORMAT_HIGHEST:
+        raise IncompatibleVersion(
+            f"a frame of format {version}: this program knows {FORMAT_LOWEST} to {FORMAT_HIGHEST}"
+        )
     if payload_bytes != len(frame) - FRAME_HEADER_BYTES:
         raise ProtocolError(
             f"frame {term}:{index} says {payload_bytes} bytes of payload, has {len(frame) - FRAME_HEADER_BYTES}"
@@ -135,9 +160,7 @@ class HardState(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class SnapshotMeta(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Which state a snapshot holds: everything up to and including entry `index`,
-    and the configuration in force there.
-    """
+    """Which state a snapshot holds: all up to and including entry `index`, and the configuration in force there."""
 
     term: Term
     index: LogIndex
@@ -180,51 +203,38 @@ class RecoveredGroup(msgspec.Struct):
 # --- one group's log ------------------------------------------------------------------------------------------------
 
 
+MISSING, HERE = 0, -1  # a damaged entry that nobody has sent yet; one that came and is to be written
+
+
 class ReplicatedLog:
     """The tail of one group's log since its last snapshot, and how much of it is durable here and committed.
 
     It knows no disk: what it wants written is taken with `take_unwritten`, and `on_written` says that it is durable.
     """
 
-    __slots__ = (
-        "_entries",
-        "_handed",
-        "_in_flight",
-        "_lost",
-        "_written",
-        "base",
-        "base_stamp",
-        "committed",
-        "durable",
-        "group",
-        "held_bytes",
-    )
+    # fmt: off
+    __slots__ = ("_ends", "_entries", "_handed", "_in_flight", "_written", "base", "base_stamp", "committed",
+                 "durable", "group", "lost")
+    # fmt: on
 
     def __init__(
-        self,
-        group: GroupId,
-        base: EntryId = NOTHING,
-        entries: Iterable[Entry] = (),
-        *,
-        base_stamp: int = 0,
-        damaged: Iterable[LogIndex] = (),
+        self, group: GroupId, base: EntryId = NOTHING, entries: Iterable[Entry] = (), *, base_stamp: int = 0
     ) -> None:
         self.group = group
         # Id and stamp of the entry before the first one held. Only rise.
         self.base = base
         self.base_stamp = base_stamp
         self._entries: list[Entry] = list(entries)
-        self.held_bytes = sum(len(entry.frame) for entry in self._entries)
+        # How many bytes of frames end where the base and each entry does, counted from anywhere: see `bytes_between`.
+        self._ends: list[int] = [0, *accumulate(len(entry.frame) for entry in self._entries)]
         # Highest index known stored on a majority. Only rises. Invariant: base <= committed <= last.
         self.committed: LogIndex = base.index
-        # Entries of which this disk holds the head only, rising, and which write makes each whole again (0: it is still
-        # missing; -1: it is here, to be written).
-        self._lost: dict[LogIndex, int] = dict.fromkeys(sorted(damaged), 0)
+        # Entries of which this disk holds the head only: MISSING, HERE, or which write makes them whole again.
+        self.lost: dict[LogIndex, int] = {}
         # Highest index up to which this node's disk holds what `_entries` holds, and that without a damaged one among
         # them. They fall only by truncation.
         self._written: LogIndex = self.last.index
         self.durable: LogIndex = self._written
-        self._settle()
         # Highest index that was handed out for writing. Invariant: written <= handed <= last.
         self._handed: LogIndex = self._written
         # Writes handed out and not yet durable: [write number, the highest index of it that is still this log's].
@@ -268,6 +278,21 @@ class ReplicatedLog:
         assert self.first <= index <= self.last_index, f"entry {index} is not in [{self.first}, {self.last_index}]"
         return self._entries[index - self.first]
 
+    def bytes_between(self, after: LogIndex, last: LogIndex) -> int:
+        """The size of the entries (after, last]; what lies under the base counts nothing."""
+        ends, base = self._ends, self.base.index
+        return ends[last - base] - ends[max(after - base, 0)]
+
+    @property
+    def held_bytes(self) -> int:
+        """The size of all entries held."""
+        return self._ends[-1] - self._ends[0]
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """The size of the tail that isn't known to be on a majority."""
+        return self.bytes_between(self.committed, self.last_index)
+
     def slice(self, first: LogIndex, after: LogIndex) -> list[Entry]:
         """The entries of [first, after), all of which must be held."""
         assert self.first <= first, f"[{first}, {after}) starts before {self.first}"
@@ -302,10 +327,13 @@ class ReplicatedLog:
 
     # --- growing ---
 
-    def append_new(self, term: Term, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0) -> Entry:
+    def append_new(
+        self, term: Term, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0, format: int = FORMAT_LOWEST
+    ) -> Entry:
         """A leader's own new entry at the end; its stamp is past every earlier one (§5.3)."""
+        stamp = max(stamp, self.last_stamp + 1)
         entry = make_entry(
-            self.group, term, self.last_index + 1, kind, payload, count=count, stamp=max(stamp, self.last_stamp + 1)
+            self.group, term, self.last_index + 1, kind, payload, count=count, stamp=stamp, format=format
         )
         self._append(entry)
         return entry
@@ -331,16 +359,15 @@ class ReplicatedLog:
 
     def _append(self, entry: Entry) -> None:
         self._entries.append(entry)
-        self.held_bytes += len(entry.frame)
+        self._ends.append(self._ends[-1] + len(entry.frame))
 
     def _truncate(self, first: LogIndex) -> None:
         """Forget entries[first, ∞): they conflict with the leader's."""
         assert first > self.committed, f"would overwrite committed entry {first} (committed {self.committed})"
-        for entry in self._entries[first - self.first :]:
-            self.held_bytes -= len(entry.frame)
         del self._entries[first - self.first :]
+        del self._ends[first - self.base.index :]
         self._written = min(self._written, first - 1)
-        self._lost = {index: write for index, write in self._lost.items() if index < first}
+        self.lost = {index: write for index, write in self.lost.items() if index < first}
         self._settle()
         self._handed = min(self._handed, first - 1)
         for write in self._in_flight:  # what it wrote from here on is no longer this log's, even if the same id returns
@@ -358,7 +385,7 @@ class ReplicatedLog:
 
     @property
     def has_unwritten(self) -> bool:
-        return self._handed < self.last_index or (bool(self._lost) and -1 in self._lost.values())
+        return self._handed < self.last_index or (bool(self.lost) and HERE in self.lost.values())
 
     def take_unwritten(self, number: int) -> tuple[Entry, ...]:
         """The entries not yet handed out, to be written as write `number` of this group."""
@@ -371,53 +398,28 @@ class ReplicatedLog:
         """Writes up to `number` are on disk: raise the durable mark, except for what was cut away meanwhile."""
         while self._in_flight and self._in_flight[0][0] <= number:
             self._written = max(self._written, self._in_flight.popleft()[1])
-        if self._lost:
-            self._lost = {index: write for index, write in self._lost.items() if not 0 < write <= number}
+        if self.lost:
+            self.lost = {index: write for index, write in self.lost.items() if not 0 < write <= number}
         self._settle()
 
     def _settle(self) -> None:
-        self.durable = min(self._written, min(self._lost) - 1) if self._lost else self._written
+        self.durable = min(self._written, min(self.lost) - 1) if self.lost else self._written
 
-    # --- damaged entries ---
+    # --- damaged entries: consensus.damage ---
+
+    def lose(self, damaged: Iterable[LogIndex]) -> None:
+        """Of these entries this disk holds the head only."""
+        self.lost = dict.fromkeys(sorted(damaged), MISSING)
+        self._settle()
 
     @property
     def is_damaged(self) -> bool:
         """Does this disk hold an entry that isn't whole?"""
-        return bool(self._lost)
+        return bool(self.lost)
 
-    @property
-    def damaged_count(self) -> int:
-        return len(self._lost)
-
-    @property
-    def missing(self) -> list[EntryId]:
-        """The damaged entries that nobody has sent yet."""
-        return [self.get(index).id for index, write in self._lost.items() if not write]
-
-    def has_whole(self, entry: EntryId) -> bool:
-        """Is this entry held, and not damaged?"""
-        held = self.first <= entry.index <= self.last_index and self.term_at(entry.index) == entry.term
-        return held and self._lost.get(entry.index, 1) != 0
-
-    def repair(self, entry: Entry) -> bool:
-        """Put a damaged entry's whole self in its place; False when it isn't the one that is missing.
-
-        The head has been proved right, and says term, index, length and checksum: whatever has the same is the same.
-        """
-        if self._lost.get(entry.index, 1) != 0:
-            return False
-        head = self.get(entry.index).frame[:FRAME_HEADER_BYTES]
-        if entry.frame[:FRAME_HEADER_BYTES] != head:
-            return False
-        self._entries[entry.index - self.first] = entry
-        self._lost[entry.index] = -1
-        return True
-
-    def take_repairs(self, number: int) -> tuple[Entry, ...]:
-        """What was repaired and not yet handed out, to be written as part of write `number`."""
-        repaired = [index for index, write in self._lost.items() if write == -1]
-        self._lost.update(dict.fromkeys(repaired, number))
-        return tuple(self.get(index) for index in repaired)
+    def put_whole(self, entry: Entry) -> None:
+        """A damaged entry has come."""
+        self._entries[entry.index - self.first], self.lost[entry.index] = entry, HERE
 
     # --- shrinking ---
 
@@ -428,12 +430,11 @@ class ReplicatedLog:
         if gone <= 0:
             return
         last_gone = self._entries[gone - 1]
-        for entry in self._entries[:gone]:
-            self.held_bytes -= len(entry.frame)
         del self._entries[:gone]
+        del self._ends[:gone]
         self.base, self.base_stamp = last_gone.id, last_gone.stamp
         self._written = max(self._written, index)
-        self._lost = {lost: write for lost, write in self._lost.items() if lost > index}
+        self.lost = {lost: write for lost, write in self.lost.items() if lost > index}
         self._settle()
         self._handed = max(self._handed, index)
 
@@ -441,9 +442,9 @@ class ReplicatedLog:
         """Start over after a snapshot that this log doesn't contain: all of it goes (§7)."""
         assert base.index > self.committed, f"snapshot {base} is behind committed {self.committed}"
         self._entries.clear()
-        self.held_bytes = 0
+        del self._ends[1:]
         self.base, self.base_stamp = base, stamp
         self.committed = self.durable = self._written = self._handed = base.index
-        self._lost.clear()
+        self.lost.clear()
         for write in self._in_flight:
             write[1] = min(write[1], base.index)

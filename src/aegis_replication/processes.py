@@ -113,6 +113,7 @@ class NodeProcess:
         peer_address: str,
         peers: Mapping[NodeId, str],
         join: str = "",
+        http_address: str = "",
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         launcher: Sequence[str] = (),
@@ -121,6 +122,7 @@ class NodeProcess:
         self.client_address, self.peer_address = client_address, peer_address
         self.peers = dict(peers)
         self.join = join  # client addresses of the cluster that it is to be added to, instead of peers
+        self.http_address = http_address  # of its door for probes; "": it has none
         self.options = list(options)
         self.environment = dict(environment or {})
         self.launcher = list(launcher) or [sys.executable, "-m", "aegis_replication.cli.main"]
@@ -135,6 +137,7 @@ class NodeProcess:
             *("node", "start", "--name", self.node, "--data", str(self.directory)),
             *("--listen", self.client_address, "--peer-listen", self.peer_address),
             *(("--join", self.join) if self.join else ("--peers", peers)),
+            *(("--http", self.http_address) if self.http_address else ()),
             *self.options,
         ]
 
@@ -196,7 +199,10 @@ class NodeProcess:
 
 
 class LocalProcesses:
-    """A cluster of node processes on loopback, each with its directory under `directory`."""
+    """A cluster of node processes on loopback, each with its directory under `directory`.
+
+    `ports`: for clients and peers, by turns; `http_ports`: one for each node's door for probes, or none.
+    """
 
     def __init__(
         self,
@@ -204,6 +210,7 @@ class LocalProcesses:
         *,
         count: int = 3,
         ports: Sequence[int] = (),
+        http_ports: Sequence[int] = (),
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         launcher: Sequence[str] = (),
@@ -212,6 +219,7 @@ class LocalProcesses:
         chosen = list(ports) or free_ports(2 * count)
         clients = {name: f"{_LOOPBACK}:{chosen[2 * i]}" for i, name in enumerate(names)}
         peers = {name: f"{_LOOPBACK}:{chosen[2 * i + 1]}" for i, name in enumerate(names)}
+        doors = {name: f"{_LOOPBACK}:{port}" for name, port in zip(names, http_ports)}
         self.directory = directory
         self.nodes = {
             name: NodeProcess(
@@ -220,6 +228,7 @@ class LocalProcesses:
                 client_address=clients[name],
                 peer_address=peers[name],
                 peers=peers,
+                http_address=doors.get(name, ""),
                 options=options,
                 environment=environment,
                 launcher=launcher,

@@ -28,6 +28,7 @@ from aegis_replication.errors import (
 )
 from aegis_replication.ids import DATA_GROUP, NodeId, Term
 from aegis_replication.node import Node
+from aegis_replication.node.event_streams import BUFFER, EventStream
 from aegis_replication.state_machine import compat
 from aegis_replication.state_machine.commands import (
     NO_SESSION,
@@ -138,6 +139,14 @@ class RaftNode:
         except TimeoutError:
             raise Unavailable(f"node {self.id} knows no leader after {timeout:g} s") from None
         raise Unavailable(f"node {self.id} isn't running: start it first")
+
+    def events(self, *, buffer: int = BUFFER) -> EventStream:
+        """What changes on this node from now on, until it stops: values of aegis_replication.events, with `async for`.
+
+        Beyond `buffer` events the oldest are dropped, and EventsMissed says how many. Raises ConfigError before the
+        first start.
+        """
+        return self.node.events(buffer=buffer)
 
     # --- what it does ---
 

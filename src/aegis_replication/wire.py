@@ -27,7 +27,7 @@ from aegis_replication.consensus.messages import (
 )
 from aegis_replication.errors import LimitExceeded, ProtocolError
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.log import FRAME_HEADER_BYTES, Entry, EntryId, decode_entry, read_frame_header
+from aegis_replication.log import FORMAT_LOWEST, FRAME_HEADER_BYTES, Entry, EntryId, decode_entry, read_frame_header
 
 PROTOCOL_LOWEST: Final = 1
 PROTOCOL_HIGHEST: Final = 1
@@ -74,6 +74,7 @@ class Hello(msgspec.Struct, frozen=True):
     peer_address: str = ""  # where a peer's peers connect, so that the others can call it back
     priority: int = 1  # how much a peer wants to lead; 0: never
     configuration: int = 0  # index of the configuration that a peer has in force
+    format_highest: int = FORMAT_LOWEST  # the newest format that a peer can read and write
 
 
 _HELLO_ENCODER = msgspec.msgpack.Encoder()
@@ -98,7 +99,9 @@ def decode_hello(kind: int, body: bytes) -> Hello:
 
 def introduction(hello: Hello) -> Introduction:
     """What a peer says of itself, as its replicas take it."""
-    return Introduction(hello.incarnation, hello.peer_address, hello.priority, hello.configuration)
+    return Introduction(
+        hello.incarnation, hello.peer_address, hello.priority, hello.configuration, hello.format_highest
+    )
 
 
 def choose_version(mine: Hello, theirs: Hello) -> int:

@@ -155,6 +155,17 @@ def test_a_demo_remembers_its_ports_and_refuses_other_directories(tmp_path):
         demo_cluster(tmp_path / "new", nodes=2)
 
 
+def test_a_demos_doors_for_probes_are_beside_the_others(tmp_path):
+    without = demo_cluster(tmp_path / "demo", nodes=3)
+    with_doors = demo_cluster(tmp_path / "demo", nodes=3, http=True)
+
+    for name, node in with_doors.nodes.items():
+        host, _, port = node.client_address.rpartition(":")
+        assert node.http_address == f"{host}:{int(port) + 2}"
+        assert node.command()[node.command().index("--http") + 1] == node.http_address
+        assert "--http" not in without.nodes[name].command()
+
+
 # --- how a second terminal finds it ---------------------------------------------------------------------------------
 
 

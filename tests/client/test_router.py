@@ -282,13 +282,40 @@ def test_pauses_between_attempts_grow_and_stay_bounded() -> None:
         cluster.before = refuse
         db = cluster.client()
 
-        with pytest.raises(Unavailable, match="full"):
+        with pytest.raises(Overloaded, match="its time is over; full"):
             await db.get("k", timeout=10.0)
 
         pauses = [after - before for before, after in pairwise(times)]
         assert pauses[0] < 0.05
         assert max(pauses) <= router.PAUSE_MAX_SECONDS + 0.001
         assert len(times) < 120
+
+    run(story())
+
+
+def test_answers_to_some_do_not_hurry_those_that_find_no_room() -> None:
+    async def story() -> None:
+        cluster = FakeCluster()
+        times: list[float] = []
+
+        def refuse_large_ones(connection: Connection, request: Request) -> Any:
+            if b"large" in request.body:
+                times.append(asyncio.get_running_loop().time())
+                return wire.OVERLOADED, "full"
+            return ...
+
+        cluster.before = refuse_large_ones
+        db = cluster.client()
+        waiting = asyncio.ensure_future(db.put("large", "v", timeout=10.0))
+
+        for _ in range(500):
+            await db.put("small", "v")
+            await asyncio.sleep(0.01)
+        during, cluster.before = len(times), lambda connection, request: ...
+        await waiting
+
+        assert during < 60
+        assert times[-1] - times[0] > 4.0
 
     run(story())
 

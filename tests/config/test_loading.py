@@ -186,6 +186,9 @@ def test_packets_grow_with_the_largest_value() -> None:
         ({"raft.priority": -1}, "raft.priority = -1 points: .*; try 1"),
         ({"limits.value_bytes": 9 * 1024 * 1024}, "<= 8388608"),
         ({"node.data": ""}, "node.data = ''"),
+        ({"node.http": "7482"}, "node.http = '7482': must be host:port"),
+        ({"node.http": "0.0.0.0:7482"}, "node.http = '0.0.0.0:7482': other machines can connect there.*--insecure"),
+        ({"node.log_format": "xml"}, "must be one of 'text', 'json'"),
         ({"node.insecure": "perhaps"}, "node.insecure = 'perhaps'"),
     ],
 )
@@ -231,6 +234,13 @@ def test_open_addresses_are_allowed_when_asked_for_and_warned_about() -> None:
 
     assert len(config.notes()) == 1
     assert config.notes()[0].startswith("insecure: node.listen = 0.0.0.0:7480: anybody who can connect")
+
+
+def test_a_door_for_probes_that_others_can_reach_is_warned_about_in_its_own_words() -> None:
+    config = load_config(flags={"node.http": "0.0.0.0:7482", "node.insecure": True}, environment={})
+
+    assert len(config.notes()) == 1
+    assert config.notes()[0].startswith("insecure: node.http = 0.0.0.0:7482: anybody who can connect there can see")
 
 
 def test_every_setting_says_what_it_is() -> None:

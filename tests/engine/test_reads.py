@@ -6,6 +6,7 @@ from engines import Engines
 from aegis_replication import wire
 from aegis_replication.consensus.messages import ReadIndex
 from aegis_replication.engine.effects import Effects
+from aegis_replication.engine.events import Persisted
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.state_machine import commands
 
@@ -133,6 +134,59 @@ def test_reads_that_wait_are_limited_all_together() -> None:
     refused = [request for request in requests if cluster.is_answered(request)]
     assert refused == requests[10:]
     assert {cluster.answer(request)[0] for request in refused} == {wire.OVERLOADED}
+
+
+def test_the_bytes_of_reads_that_wait_are_limited_too() -> None:
+    cluster = Engines(limits=ReplicaLimits(waiting_read_bytes=1000))
+    leader = cluster.elect()
+    cluster.cut.update(name for name in cluster.names if name != leader)
+
+    requests = []
+    for _ in range(8):
+        requests.append(cluster.get(leader, b"k" * 300))
+        cluster.run()
+    refused = [request for request in requests if cluster.is_answered(request)]
+    cluster.cut.clear()
+    cluster.pass_time(100)
+    after = cluster.get(leader, b"k" * 300)
+    cluster.run()
+
+    assert refused == requests[3:]
+    assert {cluster.answer(request)[0] for request in refused} == {wire.OVERLOADED}
+    assert {cluster.answer(request)[0] for request in (*requests[:3], after)} == {wire.OK}
+
+
+def test_a_leader_that_has_contact_and_cannot_commit_holds_no_more_reads_than_its_limit() -> None:
+    cluster = Engines(limits=ReplicaLimits(waiting_reads=10))
+    leader = cluster.elect()
+    follower = follower_of(cluster)
+    cluster.cut.update(name for name in cluster.names if name != leader)
+    cluster.put(leader, b"k", b"only the old leader has it, so that no other can be the next")
+    cluster.pass_time(1000)
+    cluster.cut.discard(follower)
+    cluster.held[follower] = []
+    for _ in range(200):
+        cluster.pass_time(10)
+        if cluster.replica(leader).raft.is_leader:
+            break
+        held, cluster.held[follower] = cluster.held[follower], []
+        for write in held:  # its vote, but not what the leader then asks it to store
+            cluster.tell(follower, Persisted(write.group, write.number))
+        cluster.run()
+
+    requests = []
+    for _ in range(30):
+        requests.append(cluster.get(leader, b"k"))
+        cluster.pass_time(20)
+    is_leader_still = cluster.replica(leader).raft.is_leader
+    refused = [request for request in requests if cluster.is_answered(request)]
+    cluster.finish_writes(follower)
+    cluster.pass_time(100)
+
+    assert is_leader_still
+    assert refused == requests[10:]
+    assert {cluster.answer(request)[0] for request in refused} == {wire.OVERLOADED}
+    assert {cluster.answer(request)[0] for request in requests[:10]} == {wire.OK}
 
 
 def test_the_limit_is_free_again_once_reads_are_answered() -> None:

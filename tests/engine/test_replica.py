@@ -158,15 +158,88 @@ def test_too_much_waiting_is_refused_and_room_comes_back() -> None:
     assert cluster.answer(after) == (wire.OK, 4)
 
 
-def test_too_many_bytes_waiting_are_refused_but_one_large_command_is_not() -> None:
-    cluster = Engines(limits=ReplicaLimits(waiting_bytes=1000))
+def test_too_many_uncommitted_bytes_are_refused_but_one_large_command_is_not() -> None:
+    cluster = Engines(max_uncommitted_bytes=1000)
     leader = cluster.elect()
 
     first, second = cluster.put(leader, b"k", b"x" * 2000), cluster.put(leader, b"k", b"x")
     cluster.run()
+    after = cluster.put(leader, b"k", b"x")
+    cluster.run()
 
     assert cluster.answer(first)[0] == wire.OK
     assert cluster.answer(second)[0] == wire.OVERLOADED
+    assert "not yet committed" in cluster.answer(second)[1]
+    assert cluster.answer(after)[0] == wire.OK
+
+
+def test_a_leader_whose_followers_hang_holds_no_more_than_its_limit_and_goes_on_with_them() -> None:
+    cluster = Engines(max_uncommitted_bytes=5000, check_quorum=False)
+    leader = cluster.elect()
+    followers = [name for name in cluster.names if name != leader]
+    cluster.cut.update(followers)
+
+    requests = []
+    for _ in range(40):
+        requests.append(cluster.put(leader, b"k", b"x" * 300))
+        cluster.run()
+    refused = [request for request in requests if cluster.is_answered(request)]
+    replica = cluster.replica(leader)
+    held_bytes = replica.raft.log.uncommitted_bytes + replica.intake.size_bytes
+    cluster.cut.clear()
+    cluster.pass_time(200)
+
+    assert 4000 < held_bytes < 5100
+    assert refused == requests[-len(refused) :]
+    assert {cluster.answer(request)[0] for request in refused} == {wire.OVERLOADED}
+    assert {cluster.answer(request)[0] for request in requests[: -len(refused)]} == {wire.OK}
+
+
+def test_a_tail_that_an_earlier_office_left_behind_counts() -> None:
+    cluster = Engines(max_uncommitted_bytes=5000)
+    leader = cluster.elect()
+    followers = [name for name in cluster.names if name != leader]
+    cluster.cut.update(followers)
+    for _ in range(14):
+        cluster.put(leader, b"k", b"x" * 300)
+    cluster.run()
+    cluster.pass_time(1000)  # the office is lost, since nobody answers
+    assert not cluster.replica(leader).raft.is_leader
+    left_behind = cluster.replica(leader).raft.log.uncommitted_bytes
+
+    raft = cluster.replica(leader).raft
+    while not raft.is_leader:  # elected once more, and still nobody takes entries
+        cluster.pass_time(10)
+        for follower in followers:
+            cluster.tell(leader, Received(follower, GROUP, VoteReply(raft.term + 1, True, pre=True)))
+            cluster.tell(leader, Received(follower, GROUP, VoteReply(raft.term, True)))
+            cluster.run()
+    requests = [cluster.put(leader, b"k", b"x" * 300) for _ in range(10)]
+    cluster.run()
+
+    assert left_behind > 4000
+    assert [cluster.is_answered(request) for request in requests].count(False) <= 2
+    assert raft.log.uncommitted_bytes + cluster.replica(leader).intake.size_bytes < 5200
+
+
+def test_too_many_unapplied_bytes_are_refused_until_some_are_applied() -> None:
+    cluster = Engines(max_unapplied_bytes=2000)
+    leader = cluster.elect()
+    taken = [cluster.put(leader, b"k", b"x" * 300) for _ in range(10)]
+    cluster.held[leader] = []
+    cluster.run()  # the followers have them, and this one's own disk does not: committed, and not to be applied
+
+    refused = cluster.put(leader, b"k", b"x" * 300)
+    cluster.run()
+    is_refused = cluster.is_answered(refused)
+    cluster.finish_writes(leader)
+    after = cluster.put(leader, b"k", b"x" * 300)
+    cluster.run()
+
+    assert is_refused
+    assert cluster.answer(refused)[0] == wire.OVERLOADED
+    assert "not yet applied" in cluster.answer(refused)[1]
+    assert {cluster.answer(request)[0] for request in (*taken, after)} == {wire.OK}
 
 
 def test_a_read_sees_the_writes_before_it(cluster: Engines) -> None:

@@ -45,7 +45,7 @@ def test_each_dependency_is_explained() -> None:
 
 
 def test_importing_the_package_loads_no_extra() -> None:
-    heavy = ("cyclopts", "grpc", "hypothesis", "pytest", "rich", "uvloop")
+    heavy = ("cyclopts", "grpc", "h11", "hypothesis", "prometheus_client", "pytest", "rich", "uvloop")
 
     result = subprocess.run(
         [sys.executable, "-c", "import aegis_replication, sys; print(*sys.modules)"],

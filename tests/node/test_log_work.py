@@ -8,7 +8,9 @@ import pytest
 
 from aegis_replication.errors import DiskFailed
 from aegis_replication.log import LogWrite
+from aegis_replication.node import log_work as log_work_module
 from aegis_replication.node.log_work import LogWork
+from aegis_replication.storage.backlog import Backlog
 from aegis_replication.storage.base import Identity
 from aegis_replication.storage.flush import Done, Flusher
 from aegis_replication.storage.memory import MemoryStorage
@@ -26,8 +28,18 @@ class SlowDisk:
         self.waiting.pop(0)(error)
 
 
-def log_work(flushed: list[Sequence[LogWrite]], failed: list[BaseException]) -> LogWork:
-    storage = MemoryStorage(Identity("tests", "n1", 1))
+class FullOnce(Backlog):
+    """The first write finds no room."""
+
+    def write(self, writes: Sequence[LogWrite]) -> bool:
+        self._waiting.append(writes)
+        return False
+
+
+def log_work(
+    flushed: list[Sequence[LogWrite]], failed: list[BaseException], storage: MemoryStorage | None = None
+) -> LogWork:
+    storage = storage or MemoryStorage(Identity("tests", "n1", 1))
     loop = asyncio.get_running_loop()
     return LogWork(
         storage,
@@ -80,3 +92,23 @@ async def test_a_flush_that_fails_is_told_once_and_as_an_error(monkeypatch: pyte
 
     assert flushed == []
     assert [type(error) for error in failed] == [DiskFailed]
+
+
+async def test_the_wait_for_room_on_a_full_disk_is_no_slow_flush_and_makes_no_mark_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a node would flush aside, and warn of a busy event loop, because somebody made room late."""
+    times = iter([100.0, 104.0, 104.001])
+    monkeypatch.setattr(log_work_module, "now_seconds", lambda: next(times))
+    storage = MemoryStorage(Identity("tests", "n1", 1))
+    monkeypatch.setattr(log_work_module, "Backlog", FullOnce)
+    measured = list[float]()
+    monkeypatch.setattr(Flusher, "inline", property(lambda flusher: True))
+    monkeypatch.setattr(Flusher, "measured", lambda flusher, elapsed_ms: measured.append(elapsed_ms))
+    work = log_work([], [], storage)
+
+    work.write([LogWrite(1, 1)])
+    work._maintain()
+
+    assert measured == [pytest.approx(1.0)]
+    assert work.mark_due == 104.0

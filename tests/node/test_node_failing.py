@@ -10,7 +10,7 @@ import pytest
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.ids import DATA_GROUP
 from aegis_replication.log import LogWrite
-from aegis_replication.node.node import Node, NodeOptions
+from aegis_replication.node import Node, NodeOptions
 from aegis_replication.state_machine.key_value import KeyValueMachine
 from aegis_replication.state_machine.sessions import SessionMachine
 from aegis_replication.storage.base import Identity

@@ -17,6 +17,7 @@ from raft_replicas import (
     told,
 )
 
+from aegis_replication.consensus.damage import missing
 from aegis_replication.consensus.messages import (
     AppendReply,
     EntriesLacked,
@@ -250,7 +251,7 @@ def test_a_snapshot_on_its_own_disk_past_the_damage_stands_for_it() -> None:
     assert raft.log.base == (1, 2)
     assert write is not None
     assert write.forget_below == 3
-    assert [each.index for each in raft.log.missing] == [5]
+    assert [each.index for each in missing(raft.log)] == [5]
 
 
 # --- what it says meanwhile ---

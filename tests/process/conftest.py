@@ -14,7 +14,7 @@ import pytest
 
 from aegis_replication.client.client import Client, connect
 from aegis_replication.errors import OutcomeUnknown
-from aegis_replication.processes import LocalProcesses
+from aegis_replication.processes import LocalProcesses, free_ports
 
 HUNG_SECONDS = 60.0
 LAUNCHER = Path(__file__).with_name("launch_node.py")
@@ -35,12 +35,20 @@ def cluster_of(tmp_path: Path) -> Iterator[ClusterOf]:
     made: list[LocalProcesses] = []
 
     def make(
-        *, changed: str = "", options: tuple[str, ...] = (), prefix: tuple[str, ...] = (), count: int = 3
+        *,
+        changed: str = "",
+        options: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
+        count: int = 3,
+        http: bool = False,
     ) -> LocalProcesses:
         launcher = [*prefix, sys.executable, str(LAUNCHER)]
+        ports = free_ports(3 * count if http else 2 * count)
         cluster = LocalProcesses(
             tmp_path / f"cluster{len(made)}",
             count=count,
+            ports=ports[: 2 * count],
+            http_ports=ports[2 * count :],
             options=("--cluster", "tests", *options),
             environment={"AEGIS_TEST_NODE": changed},
             launcher=launcher,

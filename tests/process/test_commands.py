@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -395,6 +396,9 @@ def test_a_demo_is_played_with_from_a_second_terminal(tmp_path):
         leader = next(node["node"] for node in nodes if node["role"] == "leader")
 
         assert none.returncode == endings.UNAVAILABLE
+        if nodes[0]["http"]:  # there is one where the extra is installed
+            with urllib.request.urlopen(f"http://{nodes[0]['http']}/livez", timeout=HUNG_SECONDS) as page:
+                assert json.load(page)["node"] == nodes[0]["node"]
         assert run_aegis("kv", "put", "hello", "world", **reach).returncode == 0
         assert run_aegis("demo", "kill", leader, **own).returncode == 0
         assert "0 acked writes lost" in lines.wait_for("elected leader term")

@@ -1,6 +1,9 @@
 """Does a node whose log was damaged while it was down become whole again from the others, and say so?"""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -158,4 +161,50 @@ async def test_what_no_running_node_holds_whole_stops_writes_until_one_does(clus
     )
     assert still["damaged_entries"] == 3
     assert values == [b"1" * 40] * 60
+    assert await asyncio.to_thread(copies_equal_after_stop, cluster)
+
+
+def aegis(cluster, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "aegis_replication.cli.main", *words],
+        env={**os.environ, "AEGIS_ENDPOINTS": cluster.endpoints, "AEGIS_CLUSTER": "tests"},
+        capture_output=True,
+        text=True,
+        timeout=HUNG_SECONDS,
+        check=False,
+    )
+
+
+async def test_a_log_that_can_not_be_repaired_goes_aside_and_its_node_is_added_anew(cluster_of):
+    cluster = cluster_of()
+    cluster.start()
+    leader = await asyncio.to_thread(cluster.wait_leader)
+    name = next(each for each in cluster.nodes if each != leader)
+    node = cluster.nodes[name]
+    async with connect(f"aegis://{cluster.endpoints}", timeout=HUNG_SECONDS) as database:
+        for number in range(60):
+            await database.put(f"key/{number}", b"1" * 40)
+        await asyncio.to_thread(cluster.wait_caught_up)
+        await asyncio.to_thread(node.terminate)
+        segment, offset, _ = places_of_entries(node.directory)[from_the_middle(node.directory)[1]]
+        path = node.directory / "log" / f"{segment:010}.wal"
+        data = bytearray(path.read_bytes())
+        data[offset - 600 : offset] = bytes(600)
+        path.write_bytes(data)
+
+        refused = await asyncio.to_thread(aegis, cluster, *node.command()[2:])
+        kept = await asyncio.to_thread(aegis, cluster, "wal", "set-aside", str(node.directory), "--yes")
+        removed = await asyncio.to_thread(aegis, cluster, "node", "remove", name)
+        node.join = cluster.nodes[leader].client_address
+        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(wait_for, cluster, name, lambda group: name in group.get("voters", ()), "a voter")
+        await asyncio.to_thread(cluster.wait_caught_up)
+
+    aside = next(node.directory.glob("set-aside-*"))
+    assert refused.returncode == 1, refused.stderr
+    assert f"{path}: damaged at byte" in refused.stderr
+    assert "aegis wal set-aside" in refused.stderr
+    assert kept.returncode == 0, kept.stderr
+    assert (aside / "log" / path.name).read_bytes() == bytes(data)
+    assert removed.returncode == 0, removed.stderr
     assert await asyncio.to_thread(copies_equal_after_stop, cluster)

@@ -25,6 +25,7 @@ async def test_with_every_disk_full_reads_go_on_and_writes_follow_as_soon_as_the
     cluster = cluster_of(changed=changed)
     cluster.start()
     await asyncio.to_thread(cluster.wait_leader)
+    await asyncio.to_thread(cluster.wait_caught_up)  # all three have started, not a majority only
     processes = {name: node.pid for name, node in cluster.nodes.items()}
     async with connect(f"aegis://{cluster.endpoints}", timeout=HUNG_SECONDS) as database:
         await database.put("before", b"1")
@@ -51,6 +52,7 @@ async def test_a_leader_whose_disk_is_full_lets_another_lead_and_comes_back_by_i
     cluster = cluster_of(changed="full-disk")
     cluster.start()
     leader = await asyncio.to_thread(cluster.wait_leader)
+    await asyncio.to_thread(cluster.wait_caught_up)
     async with connect(f"aegis://{cluster.endpoints}", timeout=HUNG_SECONDS) as database:
         await database.put("before", b"1")
 

@@ -36,6 +36,7 @@ def started(cluster: LocalProcesses) -> LocalProcesses:
     cluster.start()
     cluster.wait_leader()
     until("every directory is known", lambda: all(row["incarnation"] for row in listed(cluster)))
+    cluster.wait_caught_up()
     return cluster
 
 

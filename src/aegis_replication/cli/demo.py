@@ -19,7 +19,7 @@ from aegis_replication.cli.output import print_json, print_record, print_rows, s
 from aegis_replication.cli.progress import progress
 from aegis_replication.cli.target import DEFAULT_ENDPOINTS
 from aegis_replication.demo.check import Proof, prove
-from aegis_replication.demo.cluster import demo_cluster, is_empty
+from aegis_replication.demo.cluster import can_serve_http, demo_cluster, is_empty
 from aegis_replication.demo.control import ask_running
 from aegis_replication.demo.playground import Playground
 from aegis_replication.errors import ConfigError
@@ -72,7 +72,8 @@ def demo(
         raise ConfigError(f"--data {data}: the proof starts from nothing: give a new or empty directory")
     if check and nodes < 3:
         raise ConfigError(f"--nodes {nodes}: losing the leader needs others that take over: give 3 or more")
-    with _directory(data) as directory, demo_cluster(directory, nodes=nodes, loop=loop) as cluster:
+    http = can_serve_http() and not check
+    with _directory(data) as directory, demo_cluster(directory, nodes=nodes, loop=loop, http=http) as cluster:
         if check:
             with progress() as shown:
                 proof = run(prove(cluster, shown), "auto")
@@ -131,6 +132,7 @@ def _print_ready(cluster: LocalProcesses, output: str, leader: str, term: int, s
             "role": "leader" if name == leader else "follower",
             "clients": node.client_address,
             "peers": node.peer_address,
+            "http": node.http_address,
             "log": str(node.log_path),
         }
         for name, node in cluster.nodes.items()
@@ -138,17 +140,20 @@ def _print_ready(cluster: LocalProcesses, output: str, leader: str, term: int, s
     if output != "table":
         print_rows(rows, output, columns=[])
         return
+    doors = [node.http_address for node in cluster.nodes.values() if node.http_address]
     filesystem = RealFiles().filesystem(str(cluster.directory))
     say(
         f"aegis {__version__} · {len(rows)} nodes · data: {cluster.directory} ({filesystem}) · "
         f"python {platform.python_version()}"
     )
-    print_rows(rows, output, columns=["node", "role", "clients", "peers", "log"])
+    print_rows(rows, output, columns=["node", "role", "clients", "peers", *(["http"] if doors else []), "log"])
     say(f"ready in {seconds:.1f} s (elected {leader}, term {term})")
     first = next(iter(cluster.nodes.values())).client_address
     where = "" if first == DEFAULT_ENDPOINTS else f"export AEGIS_ENDPOINTS={cluster.endpoints}; "
     say(f"  shell    {where}aegis kv put hello world && aegis kv get hello")
     say("           aegis status")
+    if doors:
+        say(f"  probes   curl -s http://{doors[0]}/readyz      (and /livez, /metrics, /v1/status)")
     say(f'  python   async with aegis.connect("aegis://{cluster.endpoints}") as db: await db.get("hello")')
     say(f"try:  aegis demo kill {leader}   (your writes go on)          Ctrl-C stops{_removes(cluster)}")
 

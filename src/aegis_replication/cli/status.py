@@ -1,6 +1,5 @@
 """Is the cluster well? Who leads, who lags, how fast the disks are."""
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +10,7 @@ from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_json, print_rows, say
 from aegis_replication.cli.target import TARGET, Target
 from aegis_replication.errors import AegisError
+from aegis_replication.observability.rows import group_of, node_row, summary
 from aegis_replication.processes import ask_status
 
 app = App(
@@ -28,6 +28,7 @@ _COLUMNS = (
     "flush_p50_ms",
     "flush_p99_ms",
     "flush_mode",
+    "format",
     "address",
 )
 _TITLES = {
@@ -51,11 +52,13 @@ def status(*, target: Target = TARGET, format: Format = FORMAT) -> int:
     if leader is None:
         troubles.append("no node leads with a majority")
     if format.output == "json":
-        print_json({"leader": leader, "healthy": not troubles, "troubles": troubles, "nodes": rows})
+        print_json(summary(leader, troubles, rows))
     else:
         print_rows(rows, format.output, columns=_COLUMNS, titles=_TITLES)
         for note in dict.fromkeys(each for row in rows for each in row["interventions"]):
             say(f"aegis: {note}")
+        if held_back := _held_back(rows):
+            say(f"aegis: {held_back}")
     for trouble in troubles:
         say(f"aegis: {trouble}")
     return endings.UNHEALTHY if troubles else endings.OK
@@ -86,7 +89,7 @@ def ask_all(addresses: list[str], *, timeout: float) -> list[dict[str, Any]]:
 
 def _add_silent_voters(found: dict[str, dict[str, Any]]) -> None:
     """Voters that nobody has an address of. One of them and one silent address: that must be it."""
-    voters = {voter for answer in found.values() for voter in _group(answer).get("voters", ())}
+    voters = {voter for answer in found.values() for voter in group_of(answer).get("voters", ())}
     silent = sorted(voters - set(found))
     nameless = [answer for answer in found.values() if answer["node"] == "?"]
     if len(silent) == len(nameless) == 1:
@@ -105,52 +108,23 @@ def _ask(address: str, timeout: float) -> dict[str, Any]:
 
 def leader_of(nodes: list[dict[str, Any]]) -> str | None:
     """The node that leads in the highest term and has a majority of voters that say so."""
-    leaders = [(group["term"], node["node"]) for node in nodes if (group := _group(node)).get("role") == "leader"]
+    leaders = [(group["term"], node["node"]) for node in nodes if (group := group_of(node)).get("role") == "leader"]
     if not leaders:
         return None
     term, leader = max(leaders)
-    voters = next(_group(node)["voters"] for node in nodes if node["node"] == leader)
-    agreeing = [node for node in nodes if _group(node).get("term") == term and _group(node).get("leader") == leader]
+    voters = next(group_of(node)["voters"] for node in nodes if node["node"] == leader)
+    agreeing = [node for node in nodes if group_of(node).get("term") == term and group_of(node).get("leader") == leader]
     followers = [node for node in agreeing if node["node"] in voters]
     return leader if 2 * len(followers) > len(voters) else None
 
 
-def node_row(node: Mapping[str, Any]) -> dict[str, Any]:
-    """One node's answer as a line of the table."""
-    group, disk = _group(node), node.get("disk", {})
-    committed, applied = group.get("committed_index"), group.get("applied_index")
-    return {
-        "node": node["node"],
-        "role": group.get("role", "unreachable"),
-        "term": group.get("term"),
-        "leader": group.get("leader"),
-        "committed_index": committed,
-        "applied_index": applied,
-        "last_index": group.get("last_index"),
-        "lease_ms": group.get("lease_ms"),
-        "lag_entries": None if committed is None or applied is None else group["last_index"] - applied,
-        "flush_p50_ms": disk.get("flush_p50_ms"),
-        "flush_p99_ms": disk.get("flush_p99_ms"),
-        "flush_mode": disk.get("flush_mode"),
-        "flushes": disk.get("flushes"),
-        "live_bytes": disk.get("live_bytes"),
-        "allocated_bytes": disk.get("allocated_bytes"),
-        "filesystem": disk.get("filesystem"),
-        "loop": node.get("loop"),
-        "uptime_s": node.get("uptime_s"),
-        "version": node.get("version"),
-        "address": node.get("client_address") or node["address"],
-        "error": node.get("error"),
-        "repair": "; ".join(each["repair"] for each in node.get("groups", {}).values() if each.get("repair")),
-        "damaged_entries": group.get("damaged_entries"),
-        "repaired_entries": group.get("repaired_entries"),
-        "interventions": [
-            f"{each['what']} on {each['node']} after entry {each['index']} of term {each['term']}, {each['detail']}"
-            for each in group.get("interventions", ())
-        ],
-    }
-
-
-def _group(node: Mapping[str, Any]) -> dict[str, Any]:
-    group: dict[str, Any] = node.get("groups", {}).get("1", {})
-    return group
+def _held_back(rows: list[dict[str, Any]]) -> str:
+    """Who keeps the cluster from writing a format that others know; "" when nobody does."""
+    known = [row for row in rows if row["format"] is not None and row["format_highest"] is not None]
+    highest = max((row["format_highest"] for row in known), default=0)
+    written = max((row["format"] for row in known), default=0)
+    if highest <= written:
+        return ""
+    behind = [f"{row['node']} knows up to {row['format_highest']}" for row in known if row["format_highest"] <= written]
+    behind += [f"{row['node']} is not there to say" for row in rows if row not in known]
+    return f"format {written} is written until all members know {written + 1}: {', '.join(behind)}" if behind else ""

@@ -1,8 +1,8 @@
 """What is a call while it waits, and which error does a refusal, or no answer at all, become?"""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -18,16 +18,18 @@ from aegis_replication.errors import (
     InvalidCommand,
     NotAnInteger,
     OutcomeUnknown,
+    Overloaded,
     ProtocolError,
     Unavailable,
 )
+from aegis_replication.state_machine.commands import encode_command
 
 
 class Call:
     """One request until its answer. One future, no task, no timer of its own."""
 
     # fmt: off
-    __slots__ = ("asked", "body", "deadline", "full", "future", "is_unsure", "kind", "link", "number", "sequence",
+    __slots__ = ("asked", "body", "deadline", "future", "is_unsure", "kind", "link", "no_room", "number", "sequence",
                  "session")
     # fmt: on
 
@@ -44,8 +46,14 @@ class Call:
         self.link: Link | None = None
         # An earlier attempt may have been, or still be, applied.
         self.is_unsure = False
-        # Which full disk refused it last; "" if none did.
-        self.full = ""
+        # By what it was refused last, if that was for want of room: a full disk, or too much that waits already.
+        self.no_room: AegisError | None = None
+
+    def renewed(self) -> "Call":
+        """As it goes out once more: its session's floor says which answers have come since the last time."""
+        if self.session is not None:
+            self.body = encode_command(self.session.id, self.sequence, self.session.floor, self.asked)
+        return self
 
     @property
     def what(self) -> str:
@@ -82,6 +90,9 @@ _AGAIN = frozenset(
 )
 
 
+_NO_ROOM: Final[Mapping[int, type[AegisError]]] = {wire.DISK_FULL: DiskFull, wire.OVERLOADED: Overloaded}
+
+
 def _failed(detail: Any) -> AegisError:
     return CommandFailed(str(detail[0]), str(detail[1]))
 
@@ -106,14 +117,20 @@ def final_error(status: int, body: bytes) -> AegisError | None:
         return ProtocolError(f"malformed reply of status {status}: {error}")
 
 
+def no_room(status: int, body: bytes) -> AegisError | None:
+    """The error that a refusal for want of room becomes, if there is none until the call's time is over."""
+    make = _NO_ROOM.get(status)
+    return make(reply_text(body)) if make is not None else None
+
+
 def unanswered(call: Call, why: str, trouble: str) -> AegisError:
     """The error that ends a call without an answer: is it known that it had no effect?"""
     if call.kind in CHANGING and (call.is_unsure or call.link is not None):
         return OutcomeUnknown(call.what, why)
     if call.link is not None:
         return DeadlineExceeded(f"{call.what}: {call.link.address} gave no answer: {why}")
-    if call.full:
-        return DiskFull(f"{call.what}: {why}; {call.full}")
+    if call.no_room is not None:
+        return type(call.no_room)(f"{call.what}: {why}; {call.no_room}")
     return Unavailable(f"{call.what}: {why}; {trouble}")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from aegis_replication import wire
-from aegis_replication.client.calls import CHANGING, Call, final_error, reply_text, unanswered
+from aegis_replication.client.calls import CHANGING, Call, final_error, no_room, reply_text, unanswered
 from aegis_replication.client.doubt import Doubt
 from aegis_replication.client.endpoints import ENDPOINTS_MAX
 from aegis_replication.client.links import Dialer, Link, Links, look_at
@@ -36,6 +36,7 @@ WATCH_SECONDS: Final = 0.5  # how often both are looked at while calls wait
 HOPS_MAX: Final = 3  # from hint to hint before everybody is asked
 PAUSE_FIRST_SECONDS: Final = 0.02
 PAUSE_MAX_SECONDS: Final = 0.25
+CROWDED_SECONDS: Final = 1.0  # since a call found no room: until then an answer to another is no reason to hurry
 
 _LIFE_SIGN: Final = 0  # the request number of a question nobody waits for
 _HOPELESS = (Refused, ProtocolError)
@@ -68,7 +69,8 @@ class Router:
         self._leader: Link | None = None
         self._hint: str | None = None  # where somebody said that the leader is
         self._hops = 0  # hints followed since the last answer
-        self._misses = 0  # pauses made since the last answer
+        self._misses = 0  # pauses made since the last answer, or in all of a time when many calls find no room
+        self._crowded_until = 0.0
         self._trouble = "nobody was asked yet"
         self._links = Links(dialer, self._on_replies, self._on_lost)
         self._doubt = Doubt(
@@ -189,7 +191,9 @@ class Router:
                 continue  # ended already, or on its way elsewhere
             if status == wire.OK:
                 if call.kind != wire.STATUS:  # those are answered by nodes that don't lead, too
-                    self._hops = self._misses = 0
+                    self._hops = 0
+                    if now >= self._crowded_until:
+                        self._misses = 0
                 del calls[number]
                 if call.session is not None:
                     call.session.on_answered(call.sequence)
@@ -217,8 +221,10 @@ class Router:
             self._leader_lost(link)
         else:  # OVERLOADED, DROPPED, REFUSED, DISK_FULL: it had no effect, and may have one a moment later
             self._trouble = f"{link.address}: {reply_text(body)}"
-            call.full = reply_text(body) if status == wire.DISK_FULL else ""
-            self._parked.append(call)
+            call.no_room = no_room(status, body)
+            if call.no_room is not None:
+                self._crowded_until = link.heard_at + CROWDED_SECONDS
+            self._parked.append(call.renewed())
             self._start_pause()
 
     def _on_session_expired(self, call: Call) -> None:

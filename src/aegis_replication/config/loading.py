@@ -185,7 +185,7 @@ def _check_names(config: NodeConfig) -> None:
         raise ConfigError(f"{where}cluster.node_id is missing beside cluster.join: give the new node a name of its own")
     if cluster.node_id:
         _name(cluster.node_id, "cluster.node_id")
-    for key in ("node.listen", "node.peer_listen", "node.advertise", "node.peer_advertise"):
+    for key in ("node.listen", "node.peer_listen", "node.advertise", "node.peer_advertise", "node.http"):
         address = getattr(config.node, key.partition(".")[2])
         if address:
             may_choose = not key.endswith("advertise")  # port 0: the system chooses

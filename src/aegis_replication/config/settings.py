@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.ids import NodeId
+from aegis_replication.log import FORMAT_HIGHEST
 from aegis_replication.transport.tcp import is_loopback, parse_address
 from aegis_replication.wire import Limits
 
@@ -60,10 +61,17 @@ class NodeSection(_Section, frozen=True):
     peer_listen: Annotated[str, _about("where the other nodes connect")] = f"127.0.0.1:{PEER_PORT}"
     advertise: Annotated[str, _about("where clients are told to connect; empty: as `listen`")] = ""
     peer_advertise: Annotated[str, _about("where the others are told to connect; empty: as `peer_listen`")] = ""
+    http: Annotated[
+        str, _about("where probes and Prometheus connect; empty: nowhere", examples=["'127.0.0.1:7482'"])
+    ] = ""
     learner: Annotated[bool, _about("join as a learner, for good, and not as a voter")] = False
     loop: Annotated[
         Literal["auto", "uvloop", "asyncio"], _about("the event loop; auto: uvloop where it is installed")
     ] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("how much to tell on standard error")] = (
+        "info"
+    )
+    log_format: Annotated[Literal["text", "json"], _about("log lines for people, or one JSON object a line")] = "text"
     insecure: Annotated[bool, _about("allow other than loopback addresses without encryption")] = False
 
 
@@ -84,9 +92,19 @@ class RaftSection(_Section, frozen=True):
     priority: Annotated[
         int, _unit("points", "leadership goes to the highest; 0: never to this node", ge=0, le=1000)
     ] = 1
+    # A leader refuses commands beyond either; one at a time always goes.
+    max_uncommitted_bytes: Annotated[
+        int, _unit("bytes", "commands taken and not yet on a majority", ge=1024 * 1024)
+    ] = 64 * 1024 * 1024
+    max_unapplied_bytes: Annotated[
+        int, _unit("bytes", "commands committed and not yet carried out", ge=1024 * 1024)
+    ] = 64 * 1024 * 1024
     # A node goes by bytes; a count that strikes first is for machines with few, small, expensive commands.
     snapshot_threshold: Annotated[int, _unit("commands", "commands applied between snapshots", ge=1)] = 1_000_000
     snapshot_log_bytes: Annotated[int, _unit("bytes", "log written between snapshots", ge=65_536)] = 64 * 1024 * 1024
+    format_highest: Annotated[
+        int, _about("newer formats are not used, so that an older program can come back", ge=1, le=FORMAT_HIGHEST)
+    ] = FORMAT_HIGHEST
 
 
 class ShardingSection(_Section, frozen=True):
@@ -195,9 +213,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
             election_timeout=(raft.election_timeout_min, raft.election_timeout_max),
             heartbeat_interval=raft.heartbeat_interval,
             max_entries_per_request=raft.max_entries_per_request,
+            max_uncommitted_bytes=raft.max_uncommitted_bytes,
+            max_unapplied_bytes=raft.max_unapplied_bytes,
             snapshot_threshold=raft.snapshot_threshold,
             snapshot_log_bytes=raft.snapshot_log_bytes,
             priority=raft.priority,
+            format_highest=raft.format_highest,
         )
 
     def wire_limits(self) -> Limits:
@@ -230,7 +251,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         ]
         if without_effect:
             lines.append(f"no effect yet: {', '.join(sorted(without_effect))} (one shard, all of it on every node)")
-        open_to_others = exposed(self)
+        open_to_others = [(key, address) for key, address in exposed(self) if key != "node.http"]
+        if ("node.http", self.node.http) in exposed(self):
+            lines.append(
+                f"insecure: node.http = {self.node.http}: anybody who can connect there can see how this node and its "
+                "cluster are doing, though no keys or values; the answers are not encrypted"
+            )
         if open_to_others:
             lines.append(
                 "insecure: "
@@ -248,6 +274,7 @@ def exposed(config: NodeConfig) -> list[tuple[str, str]]:
         ("node.peer_listen", config.peer_listen),
         ("node.advertise", config.node.advertise),
         ("node.peer_advertise", config.node.peer_advertise),
+        ("node.http", config.node.http),
         *(("cluster.peers", address) for address in config.peers.values()),
     ]
     return [

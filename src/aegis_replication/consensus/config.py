@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from aegis_replication.consensus.configuration import Configuration, make_configuration
 from aegis_replication.errors import ConfigError, InvalidArgument
 from aegis_replication.ids import NodeId, node_id
+from aegis_replication.log import FORMAT_HIGHEST, FORMAT_LOWEST
 
 Duration: TypeAlias = float | timedelta
 """Milliseconds, or a timedelta."""
@@ -34,6 +35,8 @@ class RaftConfig:
         "max_entries_per_request",  # commands in one append of several entries; one entry always goes
         "append_bytes_max",  # one append, unless a single entry is larger
         "inflight_bytes_max",  # sent to one follower and not yet acknowledged
+        "max_uncommitted_bytes",  # a leader refuses commands beyond: taken, and not known to be on a majority
+        "max_unapplied_bytes",  # or beyond this: committed, and not carried out yet
         "snapshot_threshold",  # commands applied since the last snapshot, or ...
         "snapshot_log_bytes",  # ... bytes in the log since then, whichever comes first
         "trailing_entries",  # kept in the log below a snapshot, for followers a little behind, or ...
@@ -41,6 +44,7 @@ class RaftConfig:
         "pre_vote",  # ask whether an election could be won before starting one (thesis §9.6)
         "priority",  # leadership goes to the highest that has caught up; 0: this node never stands for election
         "check_quorum",  # a leader that hears no majority steps down, and voters stick to a leader they hear (§6)
+        "format_highest",  # formats above this one are not used, so that an older program can still take over
     )
 
     node_id: NodeId
@@ -52,6 +56,8 @@ class RaftConfig:
     max_entries_per_request: int
     append_bytes_max: int
     inflight_bytes_max: int
+    max_uncommitted_bytes: int
+    max_unapplied_bytes: int
     snapshot_threshold: int
     snapshot_log_bytes: int
     trailing_entries: int
@@ -59,6 +65,7 @@ class RaftConfig:
     pre_vote: bool
     check_quorum: bool
     priority: int
+    format_highest: int
 
     def __init__(
         self,
@@ -72,6 +79,8 @@ class RaftConfig:
         max_entries_per_request: int = 100,
         append_bytes_max: int = MEBIBYTE,
         inflight_bytes_max: int | None = None,
+        max_uncommitted_bytes: int = 64 * MEBIBYTE,
+        max_unapplied_bytes: int = 64 * MEBIBYTE,
         snapshot_threshold: int = 10_000,
         snapshot_log_bytes: int = 64 * MEBIBYTE,
         trailing_entries: int = 1_000,
@@ -79,6 +88,7 @@ class RaftConfig:
         pre_vote: bool = True,
         check_quorum: bool = True,
         priority: int = 1,
+        format_highest: int = FORMAT_HIGHEST,
     ) -> None:
         own = _name("node_id", node_id)
         others, addresses = _peers(peers)
@@ -106,6 +116,8 @@ class RaftConfig:
             "max_entries_per_request": _count("max_entries_per_request", max_entries_per_request, "commands", 100),
             "append_bytes_max": append,
             "inflight_bytes_max": _count("inflight_bytes_max", inflight, "bytes", 2 * MEBIBYTE),
+            "max_uncommitted_bytes": _count("max_uncommitted_bytes", max_uncommitted_bytes, "bytes", 64 * MEBIBYTE),
+            "max_unapplied_bytes": _count("max_unapplied_bytes", max_unapplied_bytes, "bytes", 64 * MEBIBYTE),
             "snapshot_threshold": _count("snapshot_threshold", snapshot_threshold, "commands", 10_000),
             "snapshot_log_bytes": _count("snapshot_log_bytes", snapshot_log_bytes, "bytes", 64 * MEBIBYTE),
             "trailing_entries": _count("trailing_entries", trailing_entries, "entries", 1_000, least=0),
@@ -113,6 +125,7 @@ class RaftConfig:
             "pre_vote": _switch("pre_vote", pre_vote),
             "check_quorum": _switch("check_quorum", check_quorum),
             "priority": _count("priority", priority, "points", 1, least=0),
+            "format_highest": _format(format_highest),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -219,6 +232,13 @@ def _count(key: str, value: Any, unit: str, good: int, *, least: int = 1) -> int
         raise ConfigError(f"{key} = {value!r}: must be a whole number of {unit}; try {good}")
     if value < least:
         raise ConfigError(f"{key} = {value} {unit}: must be at least {least}; try {good}")
+    return value
+
+
+def _format(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not FORMAT_LOWEST <= value <= FORMAT_HIGHEST:
+        known = f"this program knows formats {FORMAT_LOWEST} to {FORMAT_HIGHEST}"
+        raise ConfigError(f"format_highest = {value!r}: {known}; try {FORMAT_HIGHEST}")
     return value
 
 

@@ -4,21 +4,32 @@ Here is also what holds promises back: a sentence about this node's disk leaves 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import msgspec
 
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack
+from aegis_replication.consensus.damage import missing, take_repairs
 from aegis_replication.consensus.freshness import Freshness
 from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
 from aegis_replication.consensus.output import Change
+from aegis_replication.errors import IncompatibleVersion
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import Entry, EntryId, HardState, LogWrite, ReplicatedLog, SnapshotMeta
+from aegis_replication.log import (
+    FORMAT_HIGHEST,
+    FORMAT_LOWEST,
+    Entry,
+    EntryId,
+    HardState,
+    LogWrite,
+    ReplicatedLog,
+    SnapshotMeta,
+)
 
 RECORD_BYTES: Final = 64
 """What an entry takes in the log beside its frame, at the most."""
@@ -199,6 +210,16 @@ class Member:
         self.room_bytes -= sum(new)
         return True
 
+    def check_format(self, configuration: Configuration) -> None:
+        """Can this node read and write what it is to? Raises IncompatibleVersion, naming both."""
+        highest = self.config.format_highest
+        if configuration.format > highest:
+            raise IncompatibleVersion(
+                f"{self.node}: group {self.group} writes format {configuration.format}, this node may use formats up "
+                f"to {highest} (its program knows {FORMAT_LOWEST} to {FORMAT_HIGHEST}): start a program that knows "
+                "it, and without a lower format_highest; there is no way back"
+            )
+
     def priority_of(self, node: NodeId) -> int:
         """How much `node` wants to lead, as it said itself; as most do, if it didn't."""
         told = self.introductions.get(node)
@@ -312,7 +333,7 @@ class Member:
     def note_repaired(self, index: LogIndex, source: NodeId | None) -> None:
         """Damaged entry `index` came whole; it counts as that once it is durable."""
         self.repaired += 1
-        self.changed(f"entry {index}, damaged here, came whole from {source}; {len(self.log.missing)} are missing")
+        self.changed(f"entry {index}, damaged here, came whole from {source}; {len(missing(self.log))} are missing")
 
     def drop(self) -> None:
         """A peer's message makes no sense: count it, do nothing else."""
@@ -332,7 +353,7 @@ class Member:
         self._writes.append((next_number, self.now_ms))
         hard_state = HardState(self.term, self.voted_for) if is_dirty else None
         entries = log.take_unwritten(next_number)
-        repairs = log.take_repairs(next_number) if log.is_damaged else ()
+        repairs = take_repairs(log, next_number) if log.is_damaged else ()
         if point is None:
             return LogWrite(self.group, next_number, hard_state, entries, repairs=repairs)
         self._snapshot_point = None
@@ -396,55 +417,3 @@ class Member:
             self.vote_for(source)
         self.reply(source, VoteReply(self.term, granted))
         return granted
-
-
-Handler = Callable[[Any, NodeId, Any], Transition | None]
-
-
-class Role:
-    """What the three roles have in common: a deadline, and a table of what they answer."""
-
-    __slots__ = ("deadline_ms", "member")
-
-    name: ClassVar[str]
-    handlers: ClassVar[dict[type, Handler]]
-
-    def __init__(self, member: Member, transition: Transition) -> None:
-        self.member = member
-        # When on_deadline is due.
-        self.deadline_ms = member.draw_election_deadline()
-
-    def enter(self, transition: Transition) -> Transition | None:
-        """Begin, once this is the replica's role."""
-        return None
-
-    def leave(self) -> str:
-        """End; returns what is lost by it, for the log line."""
-        return ""
-
-    def on_deadline(self) -> Transition | None:
-        """`deadline_ms` has come."""
-        return None
-
-    def on_persisted(self) -> Transition | None:
-        """More of the log is durable."""
-        return None
-
-    def on_peer_lost(self, peer: NodeId) -> Transition | None:
-        """The connection to `peer` ended."""
-        return None
-
-    def has_fresh_leader(self) -> bool:
-        """Was a leader heard within the minimum election timeout? Then nobody needs an election (§6)."""
-        return False
-
-    def on_member_behind(self, peer: NodeId) -> None:
-        """A member asked for what this log has forgotten: a leader has its snapshot sent."""
-
-    def on_request_vote(self, source: NodeId, message: RequestVote) -> Transition | None:
-        """Answer a candidate (§5.2)."""
-        if message.pre:
-            self.member.answer_pre_vote(source, message, is_leader_fresh=self.has_fresh_leader())
-        else:
-            self.member.answer_vote(source, message)
-        return None

@@ -20,7 +20,6 @@ from aegis_replication.consensus.member import (
     FOLLOWER,
     LEADER,
     PRE_CANDIDATE,
-    Role,
     Transition,
     to_follower,
 )
@@ -37,6 +36,7 @@ from aegis_replication.consensus.messages import (
 from aegis_replication.consensus.output import Output
 from aegis_replication.consensus.recovery import is_new, make_first_entry, recover
 from aegis_replication.consensus.repair import Repair
+from aegis_replication.consensus.role import Role
 from aegis_replication.errors import NotLeader
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, EntryId, RecoveredGroup, ReplicatedLog, SnapshotMeta
@@ -210,8 +210,7 @@ class Raft:
     def transfer(self, target: NodeId | None = None) -> None:
         """Hand leadership over to `target`, or to the best there is; it is done when this replica no longer leads.
 
-        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader, ChangePending,
-        ChangeRefused.
+        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader or ChangeRefused.
         """
         self._leading().transfer(target)
 
@@ -241,7 +240,8 @@ class Raft:
 
     def why_not(self, node: NodeId, introduction: Introduction) -> str:
         """Why `node` isn't to be spoken with; "" when it is: as ConfigurationStack.why_not."""
-        return self._member.configurations.why_not(node, introduction.incarnation, introduction.configuration)
+        told = (introduction.incarnation, introduction.configuration, introduction.format_highest)
+        return self._member.configurations.why_not(node, *told)
 
     @property
     def peers(self) -> dict[NodeId, str]:

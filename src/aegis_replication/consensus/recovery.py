@@ -4,6 +4,7 @@ from random import Random
 
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack, decode_configuration
+from aegis_replication.consensus.damage import missing
 from aegis_replication.consensus.member import Member
 from aegis_replication.errors import StorageError
 from aegis_replication.ids import GroupId, NodeId
@@ -27,7 +28,8 @@ def recover(
         at = EntryId(snapshot.term, snapshot.configuration_index)
         stack = ConfigurationStack(at, decode_configuration(snapshot.configuration))
         base_stamp = snapshot.stamp if recovered.base == snapshot.id else 0
-    log = ReplicatedLog(group, recovered.base, recovered.entries, base_stamp=base_stamp, damaged=recovered.damaged)
+    log = ReplicatedLog(group, recovered.base, recovered.entries, base_stamp=base_stamp)
+    log.lose(recovered.damaged)
     if recovered.hard_state.term < log.last.term:
         raise StorageError(
             f"group {group}: the log ends with an entry of term {log.last.term}, the recorded term is "
@@ -53,11 +55,14 @@ def recover(
     if covered > log.base.index:
         log.compact(covered)  # the snapshot holds what it did, and nobody needs it otherwise
     member = Member(node, group, config, random, now_ms, hard_state=recovered.hard_state, log=log, configurations=stack)
+    for configuration in stack.held:
+        member.check_format(configuration)
     if snapshot is not None and (is_reset or covered):
         member.keep_snapshot(snapshot, log.first, reset=is_reset)
     if log.is_damaged:
-        ids = ", ".join(f"{each.term}:{each.index}" for each in log.missing[:5])
-        more = f" and {len(log.missing) - 5} more" if len(log.missing) > 5 else ""
+        lost = missing(log)
+        ids = ", ".join(f"{each.term}:{each.index}" for each in lost[:5])
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         member.changed(f"entries {ids}{more} are damaged on this disk: asking the others, not standing for election")
     return member
 

@@ -5,8 +5,10 @@ and applies nothing from the first damaged entry on, and asks the others for exa
 whole sends it, in any role and in any term: the same id is the same entry everywhere (Log Matching, §5.3).
 """
 
-from aegis_replication.consensus.member import Member, Role
+from aegis_replication.consensus.damage import has_whole, missing, repair
+from aegis_replication.consensus.member import Member
 from aegis_replication.consensus.messages import EntriesLacked, EntriesWanted, EntryFound, Message
+from aegis_replication.consensus.role import Role
 from aegis_replication.ids import LogIndex, NodeId
 
 ASKED_AT_ONCE = 32
@@ -33,7 +35,7 @@ class Repair:
     @property
     def damaged(self) -> int:
         """How many entries aren't whole on this disk yet."""
-        return self._member.log.damaged_count
+        return len(self._member.log.lost)
 
     def ask(self) -> None:
         """Ask everybody again for what is missing, if that was long enough ago; nothing when all is whole."""
@@ -45,9 +47,9 @@ class Repair:
 
     def ask_one(self, peer: NodeId) -> None:
         """Ask `peer` for what is missing."""
-        missing = self._member.log.missing
-        if missing and peer in self._others():
-            self._member.send(peer, EntriesWanted(tuple(missing[:ASKED_AT_ONCE])))
+        lost = missing(self._member.log)
+        if lost and peer in self._others():
+            self._member.send(peer, EntriesWanted(tuple(lost[:ASKED_AT_ONCE])))
 
     def _others(self) -> list[NodeId]:
         member = self._member
@@ -59,14 +61,14 @@ class Repair:
             _send_whole(role, source, message)
         elif isinstance(message, EntriesLacked):
             self._hear(source, message)
-        elif isinstance(message, EntryFound) and self._member.log.repair(message.entry):
+        elif isinstance(message, EntryFound) and repair(self._member.log, message.entry):
             self._member.note_repaired(message.entry.index, source)
 
     def _hear(self, source: NodeId, message: EntriesLacked) -> None:
         """`source` doesn't hold those: go on asking, for others may, and so may it later."""
-        missing = self._member.log.missing
+        lost = missing(self._member.log)
         for entry in message.wanted:
-            if entry in missing:
+            if entry in lost:
                 self._lacking.setdefault(entry.index, set()).add(source)
 
     def describe(self) -> str:
@@ -74,10 +76,10 @@ class Repair:
         log = self._member.log
         if not log.is_damaged:
             return ""
-        missing = log.missing
-        if not missing:
+        lost = missing(log)
+        if not lost:
             return "what was damaged on this disk has come whole, and is being written"
-        first, more = missing[0].index, f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        first, more = lost[0].index, f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
         said = f"entry {first}{more} is damaged on this disk"
         others, lacking = self._others(), self._lacking.get(first, set())
         if not others:
@@ -94,7 +96,7 @@ def _send_whole(role: Role, source: NodeId, message: EntriesWanted) -> None:
     member = role.member
     log, left_bytes, lacked = member.log, member.config.append_bytes_max, []
     for wanted in message.wanted:
-        if not log.has_whole(wanted):
+        if not has_whole(log, wanted):
             lacked.append(wanted)
         elif left_bytes > 0:
             entry = log.get(wanted.index)

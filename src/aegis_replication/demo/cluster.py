@@ -2,19 +2,23 @@
 
 import json
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 
 from aegis_replication.errors import ConfigError, InvalidArgument
 from aegis_replication.processes import LocalProcesses
 
 FIRST_PORT = 7480
-_STEP = 10  # between nodes: clients at 7480, 7490, 7500; peers one above
+_STEP = 10  # between nodes: clients at 7480, 7490, 7500; peers one above, probes two
+_HTTP = 2
 _BLOCK = 100
 _PORTS_FILE = "ports.json"
 
 
-def demo_cluster(directory: Path, *, nodes: int, loop: str = "auto") -> LocalProcesses:
+def demo_cluster(directory: Path, *, nodes: int, loop: str = "auto", http: bool = False) -> LocalProcesses:
     """The processes of a demo, not started; a directory that held one before gives it its ports again.
+
+    With `http` each has a door for probes, too.
 
     Raises ConfigError when those are in use, or the directory holds something else.
     """
@@ -23,7 +27,18 @@ def demo_cluster(directory: Path, *, nodes: int, loop: str = "auto") -> LocalPro
     ports = _remembered_ports(directory, nodes) or _choose_ports(nodes)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / _PORTS_FILE).write_text(json.dumps(ports) + "\n")
-    return LocalProcesses(directory, count=nodes, ports=ports, options=("--loop", loop, "--cluster", "demo"))
+    return LocalProcesses(
+        directory,
+        count=nodes,
+        ports=ports,
+        http_ports=[port + _HTTP for port in ports[::2]] if http else (),
+        options=("--loop", loop, "--cluster", "demo"),
+    )
+
+
+def can_serve_http() -> bool:
+    """Is what a door for probes needs installed?"""
+    return all(find_spec(package) is not None for package in ("h11", "prometheus_client"))
 
 
 def is_empty(directory: Path) -> bool:
@@ -54,7 +69,7 @@ def _remembered_ports(directory: Path, nodes: int) -> list[int]:
 def _choose_ports(nodes: int) -> list[int]:
     for first in range(FIRST_PORT, FIRST_PORT + 20 * _BLOCK, _BLOCK):
         ports = [first + _STEP * node + which for node in range(nodes) for which in (0, 1)]
-        if all(map(_is_free, ports)):
+        if all(map(_is_free, [*ports, *(port + _HTTP for port in ports[::2])])):
             return ports
     raise ConfigError(f"no free ports between {FIRST_PORT} and {FIRST_PORT + 20 * _BLOCK}: stop what runs there")
 

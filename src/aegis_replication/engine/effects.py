@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.consensus.messages import Message
-from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.events import NodeEvent
+from aegis_replication.ids import GroupId, LogIndex, NodeId
 from aegis_replication.log import LogWrite, SnapshotMeta
 
 
@@ -51,6 +53,14 @@ class RoleChanged(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
+class ConfigurationChanged(msgspec.Struct, frozen=True, gc=False):
+    """Another configuration is in force on a replica: one log line. The first is what it began with."""
+
+    group: GroupId
+    index: LogIndex  # of its entry; 0: of none, the founders'
+    configuration: Configuration
+
+
 class LeasedReplies(msgspec.Struct, frozen=True):
     """Reads answered by the clock, under a lease or as young enough: good only if the clock, read after they were
     computed, isn't past `until_ms` yet.
@@ -70,6 +80,8 @@ class Effects(msgspec.Struct):
     replies: list[tuple[int, bytes]]  # connection, packet
     requests: list[SaveSnapshot | ReadChunk | StoreChunk]
     changes: list[RoleChanged]
+    configurations: list[ConfigurationChanged]
+    news: list[NodeEvent]  # what else changed, for whoever watches this node
     leased: list[LeasedReplies]  # ReplicationEngine.settle_leased first, with a clock read after these effects came
     peers: dict[NodeId, str] | None = None  # who the other nodes are from now on, and where ("": as told at start)
 
@@ -80,6 +92,8 @@ class Effects(msgspec.Struct):
             or self.replies
             or self.requests
             or self.changes
+            or self.configurations
+            or self.news
             or self.leased
             or self.peers is not None
         )
@@ -87,4 +101,4 @@ class Effects(msgspec.Struct):
 
 def no_effects() -> Effects:
     """An empty batch."""
-    return Effects([], [], [], [], [], [])
+    return Effects([], [], [], [], [], [], [], [])

@@ -26,6 +26,7 @@ from aegis_replication.engine.recorder import Recorder
 from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.replies import reply_error
 from aegis_replication.engine.spec import GroupSpec
+from aegis_replication.events import DiskFilled, DiskHasRoom
 from aegis_replication.ids import GroupId, NodeId
 
 
@@ -186,6 +187,9 @@ class ReplicationEngine:
             self._dirty[group] = replica
 
     def _on_room_changed(self, event: RoomChanged) -> None:
+        is_full = event.room_bytes is not None
+        if is_full != any(replica.full for replica in self.replicas.values()):
+            self._effects.news.append(DiskFilled(event.why) if is_full else DiskHasRoom())
         share = None if event.room_bytes is None else event.room_bytes // len(self.replicas)
         for group, replica in self.replicas.items():
             replica.on_room_changed(share, event.why, self._effects)
@@ -193,7 +197,7 @@ class ReplicationEngine:
 
     def _on_snapshot_saved(self, event: SnapshotSaved) -> None:
         if replica := self._replica(event.group):
-            replica.on_snapshot_saved(event)
+            replica.on_snapshot_saved(event, self._effects)
 
     def _on_snapshot_failed(self, event: SnapshotFailed) -> None:
         if replica := self._replica(event.group):
@@ -205,4 +209,4 @@ class ReplicationEngine:
 
     def _on_chunk_stored(self, event: ChunkStored) -> None:
         if replica := self._replica(event.group):
-            replica.on_chunk_stored(event)
+            replica.on_chunk_stored(event, self._effects)

@@ -9,6 +9,7 @@ from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.effects import Effects, LeasedReplies
 from aegis_replication.engine.replies import Caller, answer, reply_error
+from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import InvalidArgument, NotLeader, ProtocolError
 from aegis_replication.ids import LogIndex
 from aegis_replication.state_machine.base import Machine
@@ -23,19 +24,20 @@ class Reads:
         "_again",
         "_asked",
         "_bounded",
+        "_bytes",
         "_count",
         "_here",
         "_leased",
+        "_limits",
         "_machine",
         "_new",
         "_questions",
         "_raft",
         "_ready",
-        "waiting_max",
     )
 
-    def __init__(self, raft: Raft, machine: Machine, waiting_max: int) -> None:
-        self._raft, self._machine, self.waiting_max = raft, machine, waiting_max
+    def __init__(self, raft: Raft, machine: Machine, limits: ReplicaLimits) -> None:
+        self._raft, self._machine, self._limits = raft, machine, limits
         # Of this turn: for the leader; for any replica; with the answer's age at most in ms; to be confirmed after all.
         self._new: list[Query] = []
         self._here: list[Query] = []
@@ -47,18 +49,20 @@ class Reads:
         # Confirmed, and waiting for an entry to be applied; by lease, also good only until then.
         self._ready: deque[tuple[LogIndex, list[Query]]] = deque()
         self._leased: deque[tuple[LogIndex, float, list[Query]]] = deque()
-        self._count = 0  # all of the above
+        self._count = self._bytes = 0  # all of the above
 
     # --- what comes ---
 
     def take(self, kind: int, body: bytes, caller: Caller, effects: Effects) -> None:
         """A QUERY, on the leader, or a READ. Raises InvalidArgument for one that is cut."""
-        if self._count >= self.waiting_max:
-            what = f"{self._count:,} reads wait already: send again later"
+        limits = self._limits
+        if self._count >= limits.waiting_reads or (self._bytes + len(body) > limits.waiting_read_bytes and self._count):
+            what = f"{self._count:,} reads of {self._bytes:,} bytes wait already: send again later"
             effects.replies.append(reply_error(caller, wire.OVERLOADED, what))
             return
         if kind == wire.QUERY:
-            self._new.append((caller, body))
+            query = body
+            self._new.append((caller, query))
         else:
             try:
                 age_ms, query = wire.decode_read(body)
@@ -69,11 +73,19 @@ class Reads:
             else:
                 self._here.append((caller, query))
         self._count += 1
+        self._bytes += len(query)
 
     def again(self, queries: Sequence[Query]) -> None:
         """What they were answered by was over before the answers could leave: a majority is to be asked."""
         self._again += queries
         self._count += len(queries)
+        self._bytes += sum(len(query) for _, query in queries)
+
+    def _let_go(self, queries: Sequence[Query]) -> list[Caller]:
+        """They wait no longer; who asked them."""
+        self._count -= len(queries)
+        self._bytes -= sum(len(query) for _, query in queries)
+        return [caller for caller, _ in queries]
 
     def ask(self, applied: LogIndex, now_ms: float, effects: Effects) -> list[Caller]:
         """Hand this turn's reads to Raft; answer what is fresh enough as it is. Returns whom nobody here can serve."""
@@ -88,16 +100,14 @@ class Reads:
                 asked[raft.read(by_lease=False)] = self._again
                 self._again = []
             return []
-        lost = [caller for caller, _ in self._new]
-        self._new = []
+        lost, self._new = self._new, []
         here, self._here, self._again = self._here + self._again, [], []
         if here:
             try:
                 self._questions[raft.read(here=True)] = here
             except NotLeader:
-                lost += [caller for caller, _ in here]
-        self._count -= len(lost)
-        return lost
+                lost += here
+        return self._let_go(lost)
 
     def _answer_fresh(self, applied: LogIndex, now_ms: float, effects: Effects) -> None:
         """What is applied here may be young enough; else the leader is asked, which serves the next ones too."""
@@ -130,10 +140,9 @@ class Reads:
             if queries:
                 self._leased.append((index, until_ms, queries))
         for ticket in output.lost_reads:
-            queries = questions.pop(ticket, [])
-            self._count -= len(queries)
+            callers = self._let_go(questions.pop(ticket, []))
             why = "the leader was lost before it confirmed the read: ask again"
-            effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller, _ in queries)
+            effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller in callers)
 
     def serve(self, applied: LogIndex, effects: Effects) -> None:
         """Answer the reads whose entry is applied."""
@@ -158,7 +167,7 @@ class Reads:
                 replies.append(reply_error(caller, wire.INVALID, str(error)))
             else:
                 answer((caller,), (result,), replies)
-        self._count -= len(queries)
+        self._let_go(queries)
 
     def give_up(self) -> list[Caller]:
         """This replica doesn't lead, or no longer: who waits for a majority to confirm that it does."""
@@ -166,5 +175,4 @@ class Reads:
         for each in self._asked.values():
             queries += each
         self._new, self._asked = [], {}
-        self._count -= len(queries)
-        return [caller for caller, _ in queries]
+        return self._let_go(queries)

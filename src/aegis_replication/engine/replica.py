@@ -14,12 +14,22 @@ from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.administration import Administration
 from aegis_replication.engine.backups import Backups
-from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
+from aegis_replication.engine.effects import (
+    ConfigurationChanged,
+    Effects,
+    ReadChunk,
+    RoleChanged,
+    SaveSnapshot,
+    StoreChunk,
+)
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
+from aegis_replication.engine.intake import Intake
+from aegis_replication.engine.proposals import Proposals
 from aegis_replication.engine.reads import Reads
 from aegis_replication.engine.replies import Caller, answer, reply_error
-from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
+from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
+from aegis_replication.events import SnapshotInstalled, SnapshotMade
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, Kind, SnapshotMeta
 
@@ -35,7 +45,6 @@ class _Waiting(msgspec.Struct, frozen=True):
 
     term: Term
     callers: list[Caller]
-    size_bytes: int
     since_ms: float
 
 
@@ -44,14 +53,8 @@ class Replica:
 
     __slots__ = (
         "_apply_queue",
-        "_commands",
-        "_callers",
-        "_commands_bytes",
         "_commit_ms",
         "_saving",
-        "_snapshot_bytes",
-        "_taken_bytes",
-        "_taken_commands",
         "_unpersisted",
         "_configuration",
         "_waiting",
@@ -64,13 +67,16 @@ class Replica:
         "full",
         "group",
         "has_new_members",
+        "intake",
         "limits",
         "machine",
         "node",
         "now_ms",
+        "proposals",
         "raft",
         "reads",
         "snapshot",
+        "snapshot_bytes",
         "wall_ms",
         "was_leader",
     )
@@ -114,22 +120,18 @@ class Replica:
         self._configuration: Configuration | None = None  # as of the last `collect`
         self.backups = Backups(self.raft)
         self.introduce(node, spec.introduction)
-        # Commands of this turn, not yet in an entry, and who waits for each.
-        self._commands: list[bytes] = []
-        self._callers: list[Caller] = []
-        self._commands_bytes = 0
+        self.intake = Intake(self.raft, spec.limits)
         # Commands in entries of this leadership that are not applied yet.
         self._waiting: dict[LogIndex, _Waiting] = {}
+        self.proposals = Proposals()
         self._commit_ms = 0.0  # running mean, from proposing an entry to applying it
-        self._taken_bytes = 0  # of all of the above
-        self._taken_commands = 0
-        self.reads = Reads(self.raft, self.machine, spec.limits.waiting_reads)
+        self.reads = Reads(self.raft, self.machine, spec.limits)
         # Committed entries not yet applied.
         self._apply_queue: deque[Entry] = deque()
         self.full = ""  # why this node's disk takes no writes of clients; "" while it does
         self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
         self._saving: SnapshotMeta | None = None
-        self._snapshot_bytes = 0  # size of the last snapshot
+        self.snapshot_bytes = 0  # size of the last snapshot
         self.commands_since_snapshot = sum(entry.count for entry in spec.recovered.entries)
         self.bytes_since_snapshot = sum(len(entry.frame) for entry in spec.recovered.entries)
 
@@ -156,19 +158,11 @@ class Replica:
     def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
         self.machine.check(body)
         if self.full:
+            self.proposals.refused += 1
             effects.replies.append(self._no_room(caller))
             return
-        if (
-            self._taken_bytes + len(body) > self.limits.waiting_bytes and self._taken_bytes
-        ) or self._taken_commands >= self.limits.waiting_commands:
-            what = f"{self._taken_commands} commands of {self._taken_bytes:,} bytes wait already: send again later"
-            effects.replies.append(reply_error(caller, wire.OVERLOADED, what))
-            return
-        self._commands.append(body)
-        self._callers.append(caller)
-        self._commands_bytes += len(body)
-        self._taken_bytes += len(body)
-        self._taken_commands += 1
+        if why_not := self.intake.take(body, caller, self.applied):
+            effects.replies.append(reply_error(caller, wire.OVERLOADED, why_not))
 
     def on_message(self, source: NodeId, message: Message) -> None:
         """A peer's word: Raft decides (§5.1)."""
@@ -199,10 +193,9 @@ class Replica:
 
     def _turn_away(self, answer: Callable[[Caller], tuple[int, bytes]], effects: Effects) -> None:
         """The commands of this turn, in no entry yet, stay out of the log."""
-        effects.replies.extend(map(answer, self._callers))
-        self._taken_bytes -= self._commands_bytes
-        self._taken_commands -= len(self._commands)
-        self._commands, self._callers, self._commands_bytes = [], [], 0
+        callers = self.intake.turn_away()
+        self.proposals.refused += len(callers)
+        effects.replies.extend(map(answer, callers))
 
     def _no_room(self, caller: Caller) -> tuple[int, bytes]:
         what = f"node {self.node} takes no writes: {self.full}, then they go on by themselves; reads go on"
@@ -214,14 +207,15 @@ class Replica:
         if number == self._unpersisted:
             self._unpersisted = 0
 
-    def on_snapshot_saved(self, event: SnapshotSaved) -> None:
+    def on_snapshot_saved(self, event: SnapshotSaved, effects: Effects) -> None:
         """Our own snapshot is on disk: the log before it may go, except for a tail for followers a little behind."""
         assert self._saving == event.meta, f"snapshot {event.meta.id} saved, {self._saving} was asked for"
         self._saving = None
         if self.snapshot is not None and self.snapshot.index >= event.meta.index:
             return  # a leader's snapshot overtook ours
         self.snapshot = event.meta
-        self._snapshot_bytes = event.size_bytes
+        self.snapshot_bytes = event.size_bytes
+        effects.news.append(SnapshotMade(self.group, event.meta.term, event.meta.index, event.size_bytes))
         self.raft.on_snapshot_saved(event.meta, self._first_of_tail(event.meta.index))
 
     def on_snapshot_failed(self, effects: Effects) -> None:
@@ -251,7 +245,7 @@ class Replica:
         elif self.snapshot is not None and self.snapshot.id != event.meta.id:
             effects.requests.append(ReadChunk(self.group, event.target, self.snapshot, 0))
 
-    def on_chunk_stored(self, event: ChunkStored) -> None:
+    def on_chunk_stored(self, event: ChunkStored, effects: Effects) -> None:
         """A chunk of a leader's snapshot was taken; with the last one the machine becomes that state."""
         if not event.complete:
             self.raft.on_snapshot_stored(event.source, event.snapshot, event.next_offset)
@@ -265,8 +259,9 @@ class Replica:
         self._apply_queue.clear()
         self.applied = meta.index
         self.snapshot = meta
-        self._snapshot_bytes = event.size_bytes
+        self.snapshot_bytes = event.size_bytes
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
+        effects.news.append(SnapshotInstalled(self.group, meta.term, meta.index, event.size_bytes, event.source))
 
     def _keep_stored(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The log got to a leader's snapshot by itself meanwhile; on disk it has taken the place of ours all the same.
@@ -275,14 +270,15 @@ class Replica:
         """
         is_ours = self.raft.log.term_at(meta.index) == meta.term
         if is_ours and (self.snapshot is None or self.snapshot.index < meta.index <= self.applied):
-            self.snapshot, self._snapshot_bytes = meta, size_bytes
+            self.snapshot, self.snapshot_bytes = meta, size_bytes
             self.raft.on_snapshot_saved(meta, self._first_of_tail(meta.index))
 
     # --- what follows from them ---
 
     def collect(self, effects: Effects) -> bool:
         """Add all that is to be done now to `effects`; says whether there is more to do at once."""
-        if self._commands and self.raft.is_leader and self._may_propose():
+        self.intake.forget_room()
+        if self.intake.commands and self.raft.is_leader and self._may_propose():
             self._propose()
         if self.reads.is_waiting:
             lost = self.reads.ask(self.applied, self.now_ms, effects)
@@ -309,11 +305,14 @@ class Replica:
             self.administration.look(effects.replies)
         if self.raft.configuration is not self._configuration:
             self._configuration = self.raft.configuration
+            effects.configurations.append(
+                ConfigurationChanged(self.group, self.raft.configuration_index, self._configuration)
+            )
             self.has_new_members = True
         if output.reads or output.leased or output.lost_reads:
             self.reads.on_output(output, effects)
         self.reads.serve(self.applied, effects)
-        return bool(self._apply_queue) or (bool(self._commands) and self._may_propose())
+        return bool(self._apply_queue) or (bool(self.intake.commands) and self._may_propose())
 
     def _may_propose(self) -> bool:
         """Is it time for the next entry? While one is on its way, commands gather, and the next one is larger.
@@ -328,28 +327,13 @@ class Replica:
 
     def _propose(self) -> None:
         """Gather waiting commands into entries: one batch, one frame, encoded once."""
-        limits = self.limits
-        while self._commands:
-            count = len(self._commands)
-            size = self._commands_bytes
-            if count > limits.frame_commands or (size > limits.frame_bytes and count > 1):
-                count, size = self._fit(limits)
-            commands, callers = self._commands[:count], self._callers[:count]
-            del self._commands[:count], self._callers[:count]
-            self._commands_bytes -= size
+        intake = self.intake
+        while intake.commands:
+            commands, callers = intake.next_batch()
             payload = self.machine.join(commands)
-            entry = self.raft.propose(Kind.COMMANDS, payload, count=count, stamp=self.wall_ms << 16)
-            self._waiting[entry.index] = _Waiting(entry.term, callers, size, self.now_ms)
-
-    def _fit(self, limits: ReplicaLimits) -> tuple[int, int]:
-        """How many of the waiting commands go into one frame, and their bytes; at least one."""
-        count = size = 0
-        for command in self._commands[: limits.frame_commands]:
-            if count and size + len(command) > limits.frame_bytes:
-                break
-            count += 1
-            size += len(command)
-        return count, size
+            entry = self.raft.propose(Kind.COMMANDS, payload, count=len(commands), stamp=self.wall_ms << 16)
+            self._waiting[entry.index] = _Waiting(entry.term, callers, self.now_ms)
+            self.proposals.proposed += len(commands)
 
     def _apply(self, effects: Effects) -> None:
         """Apply committed entries in order, a bounded number of commands a turn, and answer who waits for them."""
@@ -373,11 +357,12 @@ class Replica:
 
     def _let_go(self, waiting: _Waiting, entry: Entry, effects: Effects) -> None:
         """What waited for the entry at this place is answered, or learns that it was never applied."""
-        self._taken_bytes -= waiting.size_bytes
-        self._taken_commands -= len(waiting.callers)
+        self.intake.taken -= len(waiting.callers)
         if waiting.term == entry.term:
             self._commit_ms += _SMOOTHING * (self.now_ms - waiting.since_ms - self._commit_ms)
+            self.proposals.durations.observe((self.now_ms - waiting.since_ms) / 1000.0)
         else:
+            self.proposals.failed += len(waiting.callers)
             why = "a later leader's entry took its place"
             effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller in waiting.callers)
 
@@ -395,7 +380,7 @@ class Replica:
             and self.bytes_since_snapshot < config.snapshot_log_bytes
         ):
             return False
-        return self.bytes_since_snapshot >= min(2 * self._snapshot_bytes, 4 * config.snapshot_log_bytes)
+        return self.bytes_since_snapshot >= min(2 * self.snapshot_bytes, 4 * config.snapshot_log_bytes)
 
     def _save_snapshot(self, effects: Effects) -> None:
         self._saving = self.raft.snapshot_meta()
@@ -436,10 +421,11 @@ class Replica:
         replies.extend(self._not_leader(caller) for caller in self.backups.give_up())
         why = "the leader lost its office first"
         for waiting in self._waiting.values():
+            self.proposals.failed += len(waiting.callers)
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
         replies.extend(self._not_leader(caller) for caller in self.reads.give_up())
         self._waiting = {}
-        self._taken_bytes = self._taken_commands = 0
+        self.intake.taken = 0
 
     def _not_leader(self, caller: Caller) -> tuple[int, bytes]:
         leader = self.raft.leader if self.raft.leader != self.node else None

@@ -12,13 +12,13 @@ from aegis_replication.state_machine.base import Machine
 
 
 class ReplicaLimits(msgspec.Struct, frozen=True):
-    """How much may wait, and how much is done at once."""
+    """How much may wait, and how much is done at once; the bytes of commands are bounded by RaftConfig."""
 
     frame_bytes: int = 1024 * 1024  # commands gathered into one entry, at the most (one larger command goes alone)
     frame_commands: int = 4096
-    waiting_bytes: int = 64 * 1024 * 1024  # commands taken and not yet answered; beyond it: OVERLOADED
-    waiting_commands: int = 100_000
+    waiting_commands: int = 100_000  # taken and not yet answered; beyond it, and beyond the next two: OVERLOADED
     waiting_reads: int = 100_000
+    waiting_read_bytes: int = 16 * 1024 * 1024
     apply_commands: int = 2000  # applied in one turn; the rest in the next, so that heartbeats never wait long
 
 

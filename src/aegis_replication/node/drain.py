@@ -13,6 +13,7 @@ class Drain:
     def __init__(self, replicas: Callable[[], Iterable[Replica]], tell: Callable[[Event], None]) -> None:
         self._replicas, self._tell = replicas, tell
         self._over: asyncio.Future[None] | None = None
+        self.has_begun = False
 
     @property
     def is_leading(self) -> bool:
@@ -20,6 +21,7 @@ class Drain:
 
     async def run(self, seconds: float) -> bool:
         """Does this node lead nothing any more, at the latest after so many seconds?"""
+        self.has_begun = True
         if not self.is_leading:
             return True
         self._over = asyncio.get_running_loop().create_future()

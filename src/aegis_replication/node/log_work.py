@@ -53,7 +53,6 @@ class LogWork:
 
     def write(self, writes: Sequence[LogWrite]) -> bool:
         """Write; True when it is on disk already, False when a flush aside will say so later. Raises DiskFailed."""
-        self._last_write = now_seconds()
         self._is_marked = False
         self._maintain_soon()
         try:
@@ -62,6 +61,7 @@ class LogWork:
             self._tell_room()
 
     def _write(self, writes: Sequence[LogWrite]) -> bool:
+        self._last_write = now_seconds()  # not when they were given: they may have waited for room since
         if self._flusher.inline and not self._flushing:
             self._storage.write(writes, durable=True)
             self._flusher.measured((now_seconds() - self._last_write) * 1000.0)
@@ -109,6 +109,11 @@ class LogWork:
         """
         is_busy = self._flushing or self._backlog
         return float("inf") if self._is_marked or is_busy else self._last_write + self._quiet_seconds
+
+    @property
+    def flush_seconds(self) -> float:
+        """For how long the disk has owed the end of a flush; 0 when it owes none."""
+        return self._flusher.waiting_seconds
 
     def mark_when_quiet(self) -> None:
         """One mark record once nothing was written for a while: it covers the last batch. Raises DiskFailed."""

@@ -3,29 +3,30 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 import msgspec
 
 from aegis_replication import wire
-from aegis_replication.consensus.changes import Introduction
-from aegis_replication.consensus.config import RaftConfig
-from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
-from aegis_replication.engine.spec import GroupSpec
-from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
+from aegis_replication.errors import DiskFailed, IncompatibleVersion, ProtocolError
+from aegis_replication.events import Drained
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
-from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
+from aegis_replication.log import LogWrite
 from aegis_replication.node.backup_work import BackupWork
+from aegis_replication.node.beginning import NodeOptions, check_voters, group_spec
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
+from aegis_replication.node.event_streams import BUFFER, EventStream
+from aegis_replication.node.health import Readiness, why_not_alive
 from aegis_replication.node.log_work import LogWork
+from aegis_replication.node.news import News
 from aegis_replication.node.replying import reply_all
 from aegis_replication.node.snapshot_work import SnapshotWork
 from aegis_replication.node.status import node_status
@@ -38,18 +39,10 @@ log = logging.getLogger("aegis.node")
 _SLICE_SECONDS = 0.005  # of client work in one turn, so that peers and ticks never wait long
 _GRANULARITY_SECONDS = 0.001  # a timer this much too early isn't armed again
 
+FORESEEN = (DiskFailed, IncompatibleVersion)
+"""What ends a node by itself and is no bug of ours: the reason says all."""
+
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node is started with, apart from its parts."""
-
-    config: RaftConfig
-    cluster: str = "aegis"
-    client_address: str = ""
-    peer_address: str = ""  # where its peers connect, as they are to know it
-    peer_addresses: Mapping[NodeId, str] = {}  # where the others are, for as long as the configuration doesn't say
-    remember_events: int = 0  # how many events the story of a broken invariant shows
 
 
 class Node:
@@ -90,12 +83,12 @@ class Node:
         self._running = False
         self._failed: asyncio.Future[BaseException]
         self._drain = Drain(lambda: self.engine.replicas.values(), self._on_event)
+        self.news = News(self.id)
+        self._readiness = Readiness()
         self._started_at = 0.0
-        self._observers: list[Callable[[Any], None]] = []
         self.protocol_errors = 0
         self.slow_turns = 0  # turns that began later than half a heartbeat after they were due
         self.turns = 0
-        self.elections = 0
         self._known = dict(options.peer_addresses)
 
     # --- life ---
@@ -113,18 +106,21 @@ class Node:
             on_failed=self._fail,
             on_room=self._on_event,
         )
-        self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event)
+        self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event, news=self.news)
         self._backup_work = BackupWork(self.storage, self._loop)
         self._started_at = now_seconds()
         recovered = self.storage.recover()
         self.engine = ReplicationEngine(
             node=self.id,
-            groups={group: self._spec(group, each, recovered.get(group)) for group, each in self._machines.items()},
+            groups={
+                group: group_spec(self.options, self.storage, group, machine, recovered.get(group))
+                for group, machine in self._machines.items()
+            },
             random=self._random,
             now_ms=now_ms(),
             remember=self.options.remember_events,
         )
-        self._check_voters()
+        check_voters(self.options.config, self.engine.replicas.values())
         self._running = True
         try:
             await self.peers.start(self)
@@ -134,37 +130,6 @@ class Node:
             await self.stop()
             raise
         self._wake()
-
-    def _check_voters(self) -> None:
-        """A configuration names the voters of the first start only; after that the disk knows who they are."""
-        told = self.options.config.voters
-        for group, replica in self.engine.replicas.items():
-            configuration = replica.raft.configuration
-            known, founders = configuration.voters, configuration.founders or configuration.voters
-            if configuration.members and told not in (known, founders, (self.id,)):
-                raise WrongIdentity(
-                    f"node {self.id}: its disk knows {', '.join(known)} as the voters of group {group} (at first they "
-                    f"were {', '.join(founders)}), its peers say {', '.join(told)}: leave the peers out, since they "
-                    "count at the first start only, or give the directory that belongs to them"
-                )
-
-    def _spec(self, group: GroupId, machine: Machine, found: RecoveredGroup | None) -> GroupSpec:
-        options, config = self.options, self.options.config
-        recovered = found or RecoveredGroup(HardState(), NOTHING, [])
-        pieces: Iterable[bytes] | None = None
-        if recovered.snapshot is not None:
-            pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
-        # Names only: were addresses among them, two spellings of one host would make two different first entries.
-        identity = self.storage.identity
-        return GroupSpec(
-            config,
-            machine,
-            recovered,
-            bootstrap=None if identity.joins else Configuration(config.voters),
-            snapshot_pieces=pieces,
-            introduction=Introduction(identity.incarnation, options.peer_address, config.priority),
-            client_address=options.client_address,
-        )
 
     async def stop(self) -> None:
         """Stop taking part; everything acknowledged is on disk already."""
@@ -180,6 +145,7 @@ class Node:
         self._log_work.close()
         self._backup_work.stop()
         self.storage.close()
+        self.news.streams.close()
 
     async def drain(self, *, timeout: float | None = None) -> bool:
         """Let others lead what this node leads, before it stops; says whether they do.
@@ -187,7 +153,13 @@ class Node:
         Takes three maximum election timeouts at the most: after that they elect a leader when this node is gone.
         """
         longest = 3.0 * self.options.config.election_timeout_max_ms / 1000.0
-        return not self._running or await self._drain.run(longest if timeout is None else timeout)
+        if not self._running:
+            return True
+        self.news.say("draining: others are to lead what this node leads")
+        is_done = await self._drain.run(longest if timeout is None else timeout)
+        self.news.say("drained: it leads nothing any more" if is_done else "nobody took over what it leads")
+        self.news.streams.tell([Drained(is_done)])
+        return is_done
 
     async def wait_failed(self) -> BaseException:
         """Why the node had to stop by itself; waits until it does."""
@@ -197,7 +169,7 @@ class Node:
         """Nothing more is written, sent or acknowledged: the reason goes to the log and to whoever waits."""
         if self._failed.done():
             return
-        log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, DiskFailed))
+        log.critical("node=%s: stopped by itself: %s", self.id, error, exc_info=not isinstance(error, FORESEEN))
         for line in self.engine.recorder.story():
             log.error("story %s", line)
         self._failed.set_result(error)  # from here on no turn begins: see `_is_at_work`
@@ -248,6 +220,7 @@ class Node:
 
     def on_requests(self, connection: int, requests: Sequence[wire.Request]) -> None:
         """What one read brought from a client."""
+        self.news.requests += len(requests)
         for kind, group, request, body in requests:
             if kind == wire.STATUS:
                 reply_all(self.doors, [(connection, wire.encode_reply(request, wire.OK, _encode(self.status())))])
@@ -320,13 +293,14 @@ class Node:
             self._send(effects)
             if effects.peers is not None:
                 self._set_peers(effects.peers)
-            if effects.changes:
-                self._tell(effects)
+            if effects.changes or effects.configurations or effects.news:
+                self.news.tell(effects)
             if effects.replies:
                 reply_all(self.doors, effects.replies)
             for request in effects.requests:
                 self._snapshot_work.carry_out(request)
             if effects.writes:
+                self.news.written_bytes += sum([len(each.frame) for write in effects.writes for each in write.entries])
                 if not self._log_work.write(effects.writes):
                     return
                 self._persisted(effects.writes)
@@ -341,25 +315,17 @@ class Node:
         listed = {node: address or self._known.get(node, "") for node, address in peers.items()}
         self.peers.set_peers(listed, configuration=self.engine.configuration_index)
 
-    def _tell(self, effects: Effects) -> None:
-        for change in effects.changes:
-            if change.role == "candidate":
-                self.elections += 1
-            log.info(
-                "group=%d node=%s term=%d role=%s leader=%s: %s",
-                change.group,
-                self.id,
-                change.term,
-                change.role,
-                change.leader,
-                change.why,
-            )
-            for observer in self._observers:
-                observer(change)
-
     def observe(self, observer: Callable[[Any], None]) -> None:
         """Call `observer` with every RoleChanged from now on."""
-        self._observers.append(observer)
+        self.news.observers.append(observer)
+
+    def events(self, *, buffer: int = BUFFER) -> EventStream:
+        """What changes on this node from now on, until it stops: values of aegis_replication.events, with `async for`.
+
+        Never holds the node up: beyond `buffer` events the oldest are dropped, and EventsMissed says how many. In a
+        thread without an event loop, plain `for` does the same, waiting.
+        """
+        return self.news.streams.subscribe(buffer)
 
     # --- what the disk answers ---
 
@@ -386,14 +352,16 @@ class Node:
             if self._timer_due <= due + _GRANULARITY_SECONDS:
                 return
             self._timer.cancel()
-        self._timer_due = due
-        self._timer = self._loop.call_later(max(due - now_seconds(), 0.0), self._on_timer)
+        now = now_seconds()
+        self._timer_due = max(due, now)  # what was due while a flush went on isn't the event loop's fault
+        self._timer = self._loop.call_later(self._timer_due - now, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
         if not self._is_at_work:
             return
         late_ms = (now_seconds() - self._timer_due) * 1000.0
+        self.news.loop_lag.observe(max(late_ms, 0.0) / 1000.0)
         if late_ms > self.options.config.heartbeat_interval_ms / 2:
             self.slow_turns += 1
             log.warning(
@@ -425,6 +393,29 @@ class Node:
         """Who leads the data group, as far as this node knows."""
         return self.replica().raft.leader
 
+    @property
+    def has_started(self) -> bool:
+        """Was it started, however it is now?"""
+        return bool(self._started_at)
+
+    def why_not_alive(self) -> dict[str, str]:
+        """Why this process should be started anew, by check; empty while it is well, also before its start."""
+        if not self.has_started:
+            return {}
+        if self._failed.done():
+            return {"failed": f"stopped by itself: {self._failed.result()}"}
+        overdue = 0.0 if self._timer is None else now_seconds() - self._timer_due
+        return why_not_alive(overdue_seconds=overdue, flush_seconds=self._log_work.flush_seconds)
+
+    def why_not_ready(self) -> dict[str, str]:
+        """Why clients are better served by another node, by check; empty once it is ready for them."""
+        if not self._running:
+            return {"running": "has stopped" if self.has_started else "has not started yet"}
+        reasons = {"draining": "is draining: it stops soon"} if self._drain.has_begun else {}
+        for replica in self.engine.replicas.values():
+            reasons |= self._readiness.why_not(replica)
+        return reasons | self.why_not_alive()
+
     def status(self) -> dict[str, Any]:
         """What an operator wants to see, as plain values."""
         shown = node_status(self.engine, self.storage, self.peers)
@@ -435,6 +426,7 @@ class Node:
             "client_address": self.options.client_address,
             "peer_address": self.options.peer_address,
         }
-        for name in ("turns", "slow_turns", "elections", "protocol_errors"):
+        for name in ("turns", "slow_turns", "protocol_errors"):
             shown[name] = getattr(self, name)
+        shown["elections"] = self.news.elections.total()
         return shown

@@ -9,6 +9,8 @@ from aegis_replication.engine.effects import ReadChunk, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Event, SnapshotFailed, SnapshotSaved
 from aegis_replication.errors import DiskFull
 from aegis_replication.ids import NodeId
+from aegis_replication.node.clock import now_seconds
+from aegis_replication.node.news import News
 from aegis_replication.storage.base import SnapshotWriter, Storage
 
 log = logging.getLogger("aegis.node")
@@ -23,9 +25,15 @@ class SnapshotWork:
     """Carries out what the engine asks of snapshots, and hands it the answers."""
 
     def __init__(
-        self, node: NodeId, storage: Storage, loop: asyncio.AbstractEventLoop, *, answer: Callable[[Event], None]
+        self,
+        node: NodeId,
+        storage: Storage,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        answer: Callable[[Event], None],
+        news: News,
     ) -> None:
-        self._node, self._storage, self._loop, self._answer = node, storage, loop, answer
+        self._node, self._storage, self._loop, self._answer, self._news = node, storage, loop, answer, news
         self._saving: set[asyncio.Task[None]] = set()
 
     def carry_out(self, request: SaveSnapshot | ReadChunk | StoreChunk) -> None:
@@ -40,7 +48,7 @@ class SnapshotWork:
     async def _write(self, request: SaveSnapshot) -> None:
         """Piece by piece between turns, flushed a little at a time, off the loop."""
         writer: SnapshotWriter | None = None
-        unflushed = 0
+        unflushed, began = 0, now_seconds()
         try:
             writer = self._storage.snapshots.create(request.group, request.meta)
             for piece in request.chunks:
@@ -57,11 +65,14 @@ class SnapshotWork:
                 writer.abort()
             raise
         except Exception as error:  # a full disk must not take the node down: the log is still whole
-            log.error("node=%s group=%d: no snapshot at %s: %s", self._node, request.group, request.meta.id, error)
+            log.error("group=%d node=%s: no snapshot at %s: %s", request.group, self._node, request.meta.id, error)
+            self._news.snapshot_failures += 1
             if writer is not None:
                 writer.abort()
             self._answer(SnapshotFailed(request.group))
         else:
+            self._news.snapshot_durations.observe(now_seconds() - began)
+            self._news.snapshot("saved a snapshot", request.group, request.meta, size_bytes)
             self._answer(SnapshotSaved(request.group, request.meta, size_bytes))
 
     def _read(self, request: ReadChunk) -> None:
@@ -74,10 +85,14 @@ class SnapshotWork:
             wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
         except DiskFull as error:  # no answer: after a while the leader begins anew
             log.error(
-                "node=%s group=%d: no room for snapshot %s: %s", self._node, request.group, request.meta.id, error
+                "group=%d node=%s: no room for snapshot %s: %s", request.group, self._node, request.meta.id, error
             )
             return
         complete = wanted == request.total_bytes
+        if complete:
+            self._news.snapshot(
+                f"has the whole snapshot of {request.source}", request.group, request.meta, request.total_bytes
+            )
         self._answer(
             ChunkStored(
                 request.group,

@@ -40,6 +40,8 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "membership": _membership(raft.node, raft.configuration),
         "lease_ms": raft.configuration.lease_ms,
         "interventions": [msgspec.structs.asdict(each) for each in raft.configuration.interventions],
+        "format": raft.configuration.format,
+        "format_highest": raft.config.format_highest,
         "last_index": raft.log.last_index,
         "durable_index": raft.log.durable,
         "committed_index": raft.log.committed,
@@ -50,6 +52,9 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "snapshot_index": replica.snapshot.index if replica.snapshot else 0,
         "log_bytes_in_memory": raft.log.held_bytes,
         "log_entries_in_memory": len(raft.log),
+        "uncommitted_bytes": raft.log.uncommitted_bytes + replica.intake.size_bytes,
+        "unapplied_bytes": raft.log.bytes_between(replica.applied, raft.log.committed),
+        "commands_refused": replica.intake.refused,  # for want of room, since this process began
     }
 
 

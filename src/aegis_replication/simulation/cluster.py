@@ -187,8 +187,8 @@ class Cluster:
         host = self._host(node)
         self.crash(node, losing="nothing")
         self._wiped += 1
-        host.disk = SimulatedDisk(self.clock.random(f"disk {node} {self._wiped}"), self.faults, self._speed)
-        host.incarnation = self.clock.random(f"incarnation {node} {self._wiped}").getrandbits(64)
+        disk = SimulatedDisk(self.clock.random(f"disk {node} {self._wiped}"), self.faults, self._speed)
+        host.renew(disk, self.clock.random(f"incarnation {node} {self._wiped}").getrandbits(64))
         self.watch.forget(node)
         self.trace.note(node, "has an empty disk")
 

@@ -261,6 +261,9 @@ class SimulatedDisk:
             inode.content[:] = owner
         return handle
 
+    def space(self, path: str) -> tuple[int, int]:
+        return 0, 0
+
     def filesystem(self, path: str) -> str:
         return "simulated"
 
@@ -339,12 +342,16 @@ class SimulatedDisk:
         return sum(len(old) for inode in inodes for _, old, _ in inode.unsynced if not isinstance(old, int))
 
     def old_places(self, directory: str) -> Sequence["DurableWrite"]:
-        """What was durable in files of `directory` before something else was written there that is durable too."""
+        """What was durable in files of `directory` before something behind it was written that is durable too."""
         writes = [
             write for write in self.durable_writes if write.path.startswith(directory) and self._holds_data(write)
         ]
-        last_written = max((write.written for write in writes), default=0)
-        return [write for write in writes if write.durable < last_written]
+        last_written, old = 0, set()
+        for write in sorted(writes, key=lambda write: (write.path, write.offset), reverse=True):
+            if write.durable < last_written:
+                old.add(write)
+            last_written = max(last_written, write.written)
+        return [write for write in writes if write in old]
 
     def _holds_data(self, write: "DurableWrite") -> bool:
         """Is there more than zero bytes, as when a file is filled ahead?"""

@@ -18,6 +18,7 @@ from aegis_replication.simulation.echoes import ECHO, Echoes
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.network import Weather
 from aegis_replication.simulation.plan import HEAVY, KINDS, Plan
+from aegis_replication.simulation.pressure import PRESSURE, Pressure
 from aegis_replication.simulation.rot import Rot
 from aegis_replication.simulation.sectors import SECTOR_BYTES
 from aegis_replication.simulation.workload import Client
@@ -27,7 +28,7 @@ class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
     # fmt: off
-    __slots__ = ("churn", "clocks", "cluster", "echoes", "plan", "random", "rot", "_awaited",
+    __slots__ = ("churn", "clocks", "cluster", "echoes", "plan", "pressure", "random", "rot", "_awaited",
                  "_dismissed", "_kinds", "_timeout_ms", "_weights")
     # fmt: on
 
@@ -38,6 +39,7 @@ class Nemesis:
         self.churn = Churn(cluster, cluster.clock.random("churn"))
         self.clocks = ClockFaults(cluster, clock_plan, cluster.clock.random("clock faults"))
         self.echoes = Echoes(cluster, cluster.clock.random("echoes"))
+        self.pressure = Pressure(cluster, cluster.clock.random("pressure"), self._later)
         self._kinds = clock_plan.kinds if clock_plan.is_alone and clock_plan.kinds else (*plan.kinds, *clock_plan.kinds)
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         self.rot = Rot(cluster, cluster.clock.random("rot"))
@@ -79,6 +81,8 @@ class Nemesis:
             clocks.STRIKES[kind](self.clocks)
         elif kind == ECHO:
             self.echoes.begin()
+        elif kind == PRESSURE:
+            self.pressure.begin()
         else:
             _STRIKES[kind](self)
 

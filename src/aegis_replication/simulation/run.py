@@ -20,7 +20,7 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, clocks, echoes, mutants
+from aegis_replication.simulation import churn, clocks, echoes, mutants, pressure, upgrades
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
@@ -29,9 +29,11 @@ from aegis_replication.simulation.echoes import about_echoes
 from aegis_replication.simulation.faults import Nemesis
 from aegis_replication.simulation.plan import COUNTED as PLANNED
 from aegis_replication.simulation.plan import Plan, about_beginnings, draw_plan
+from aegis_replication.simulation.pressure import about_pressure
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
+from aegis_replication.simulation.upgrades import UpgradePlan, Upgrades, draw_upgrade_plan
 
-COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *echoes.COUNTED)
+COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *echoes.COUNTED, *pressure.COUNTED, *upgrades.COUNTED)
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
@@ -118,22 +120,24 @@ def _rarely_sized(plan: Plan, random: Random) -> Plan:
 class Play:
     """One seed, played on a cluster of its own."""
 
-    __slots__ = ("clocks", "cluster", "nemesis", "plan", "seed", "workload")
+    __slots__ = ("clocks", "cluster", "nemesis", "plan", "seed", "upgrades", "workload")
 
     def __init__(self, seed: int, subject: Subject | None = None) -> None:
         self.seed = seed
         plan = _rarely_sized(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/size"))
         with_churn = churn.with_churn(plan, Random(f"{seed}/members"))
         special = about_echoes(about_beginnings(plan, Random(f"{seed}/beginnings")), Random(f"{seed}/echoes"))
+        special = about_pressure(special, Random(f"{seed}/pressed")) if special is plan else special
         self.plan: Plan = special if with_churn is plan else with_churn
         drawn = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
         self.clocks: ClockPlan = drawn if with_churn is not plan or special is plan else ClockPlan()
+        upgrade_plan: UpgradePlan = draw_upgrade_plan(Random(f"{seed}/upgrades"))
         plan = self.plan
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
             plan.nodes,
             seed=seed,
-            config=plan.config(),
+            config=plan.config().replace(format_highest=upgrade_plan.format_highest),
             groups=groups,
             weather=plan.weather,
             speed=DiskSpeed(plan.flush_ms),
@@ -149,6 +153,7 @@ class Play:
         )
         self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew, plan.is_uniform)
         self.nemesis = Nemesis(self.cluster, plan, self.clocks)
+        self.upgrades = Upgrades(self.cluster, upgrade_plan, self.cluster.clock.random("upgrades"))
         choose = elsewhere(self.workload.choose, self.clocks.reads_elsewhere)
         for index in range(1, plan.clients + 1):
             self.cluster.add_client(
@@ -167,8 +172,10 @@ class Play:
         for client in clients:
             client.begin()
         self.nemesis.begin()
+        self.upgrades.begin()
         cluster.run(self.plan.duration_ms)
         self.nemesis.dismiss()
+        self.upgrades.settle()
         self._repair()
         cluster.recover(within_ms=RECOVERY_MS)
         for client in clients:
@@ -181,6 +188,7 @@ class Play:
         for ask in self.workload.read_all():
             cluster.ask(ask)
         cluster.check()
+        self.upgrades.judge()
 
     def _repair(self) -> None:
         """A node whose disk was made anew becomes a member again, or another in its place."""

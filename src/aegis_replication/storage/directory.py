@@ -138,6 +138,7 @@ class DirectoryStorage:
     def stats(self) -> StorageStats:
         wal, flushes = self._wal, self.flushes
         median_ms, p99_ms = flushes.percentiles_ms()
+        free_bytes, size_bytes = self._files.space(self.path)
         return StorageStats(
             flushes=flushes.count,
             flush_p50_ms=round(median_ms, 3),
@@ -149,6 +150,8 @@ class DirectoryStorage:
             filesystem=self._files.filesystem(self.path),
             full=wal.room.full,
             reserve_bytes=wal.segments.segment_bytes if wal.segments.has_reserve else 0,
+            free_bytes=free_bytes,
+            size_bytes=size_bytes,
         )
 
     def close(self) -> None:

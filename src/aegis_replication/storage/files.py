@@ -17,6 +17,7 @@ Every call raises OSError when the system refuses; after a refused write or sync
 import contextlib
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
@@ -90,6 +91,10 @@ class Files(Protocol):
         The file is made if missing and then holds `owner`. None: a lock for readers (many at once, excludes an owner)
         that writes nothing and needs the file to be there.
         """
+
+    def space(self, path: str) -> tuple[int, int]:
+        """How many bytes are free for this process on the file system that holds `path`, and its size; zeros when that
+        can't be told."""
 
     def filesystem(self, path: str) -> str:
         """The type of the file system that holds `path`, such as "ext4"; "unknown" when it can't be told."""
@@ -195,6 +200,13 @@ class RealFiles:
             os.close(handle)
             raise
         return handle
+
+    def space(self, path: str) -> tuple[int, int]:
+        try:
+            usage = shutil.disk_usage(path)
+        except OSError:
+            return 0, 0
+        return usage.free, usage.total
 
     def filesystem(self, path: str) -> str:
         try:

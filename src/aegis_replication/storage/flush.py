@@ -120,6 +120,11 @@ class Flusher:
         """Is the next flush to be done within `write`?"""
         return self._policy.mode == "inline"
 
+    @property
+    def waiting_seconds(self) -> float:
+        """For how long the flush under way has gone on; 0 when there is none."""
+        return 0.0 if self._done is None else time.monotonic() - self._started
+
     def measured(self, elapsed_ms: float) -> float:
         """An inline flush took so long; the same number if it held up the loop for too long, else 0."""
         self._record(elapsed_ms)

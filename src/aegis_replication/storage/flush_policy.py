@@ -3,6 +3,8 @@
 from collections import deque
 from typing import Final, Literal, TypeAlias
 
+from aegis_replication.histogram import Histogram
+
 FlushMode: TypeAlias = Literal["inline", "aside"]
 
 LIMIT_MS: Final = 2.0
@@ -17,7 +19,17 @@ _CALM_MAX: Final = 65_536
 class FlushPolicy:
     """Told of each flush, it says how the next one is to be done. It has no clock and does nothing itself."""
 
-    __slots__ = ("_calm_needed", "_over", "_since_change", "_window", "can_change", "count", "mode", "stall_ms")
+    __slots__ = (
+        "_calm_needed",
+        "_over",
+        "_since_change",
+        "_window",
+        "can_change",
+        "count",
+        "durations",
+        "mode",
+        "stall_ms",
+    )
 
     def __init__(self, *, stall_ms: float = 150.0, can_change: bool = True) -> None:
         # How long one inline flush may hold up the loop before it changes the mode by itself.
@@ -27,6 +39,8 @@ class FlushPolicy:
         self.mode: FlushMode = "inline"
         # Flushes so far.
         self.count = 0
+        # How long they took, in seconds.
+        self.durations = Histogram()
         self._window: deque[float] = deque()
         # How many of the window are longer than the limit.
         self._over = 0
@@ -37,6 +51,7 @@ class FlushPolicy:
         """One flush took so long; the reason when that changes the mode, for the log."""
         window = self._window
         self.count += 1
+        self.durations.observe(elapsed_ms / 1000.0)
         self._since_change += 1
         window.append(elapsed_ms)
         if elapsed_ms > LIMIT_MS:

@@ -190,6 +190,9 @@ class Inspection:
             replayed.check_whole(self._segments.path_of)
             newest = self._snapshots.find()
             for group, records in sorted(replayed.groups.items()):
+                for index, position in sorted(records.damaged.items()):
+                    path, offset = self._segments.path_of(position >> 32), position & 0xFFFF_FFFF
+                    raise CorruptRecord(path, offset, f"entry {index} of group {group}, whole", "a damaged payload")
                 found[group] = records.as_group()
                 found[group].snapshot = newest.get(group)
             for group, meta in sorted(newest.items()):  # named, and then the node went down before the log said so

@@ -180,6 +180,9 @@ class MemoryFiles:
             self._files.setdefault(path, bytearray(owner))
         return self.open(path, "write")
 
+    def space(self, path: str) -> tuple[int, int]:
+        return 0, 0
+
     def filesystem(self, path: str) -> str:
         return "memory"
 

@@ -14,6 +14,7 @@ from aegis_replication.client.arguments import TIMEOUT_SECONDS
 from aegis_replication.ids import NodeId
 from aegis_replication.loop_thread import LoopThread, background
 from aegis_replication.node import Node
+from aegis_replication.node.event_streams import BUFFER, EventStream
 from aegis_replication.sync.client import Client
 
 
@@ -34,6 +35,14 @@ class Database(Client):
     def node(self) -> Node:
         """The node."""
         return self._thread.look(lambda: self._inner.node)
+
+    def events(self, *, buffer: int = BUFFER) -> EventStream:
+        """What changes on the node from now on, until it stops: values of aegis_replication.events, with `for`.
+
+        Beyond `buffer` events the oldest are dropped, and EventsMissed says how many. Raises ConfigError before the
+        first start.
+        """
+        return self._thread.look(self._inner.events, buffer=buffer)
 
     def start(self) -> Self:
         """Start the node; `with` does. Raises StorageError or ConfigError when it can't."""

@@ -307,7 +307,7 @@ class Reporter:
 
     def say(self, text: str, level: int = logging.INFO) -> None:
         """A change of state that happens seldom by itself."""
-        LOG.log(level, "%s: %s", self._prefix, text)
+        LOG.log(level, "%s%s", self._prefix, _after_fields(text))
 
     def on_change(self, subject: str, text: str, level: int = logging.WARNING) -> None:
         """Say `text` unless it's what was said last about `subject`."""
@@ -323,9 +323,15 @@ class Reporter:
             return
         self._last[subject] = (text, now)
         withheld = self._withheld.pop(subject, 0)
-        LOG.log(level, "%s: %s%s", self._prefix, text, f" (and {withheld} more)" if withheld else "")
+        more = f" (and {withheld} more)" if withheld else ""
+        LOG.log(level, "%s%s%s", self._prefix, _after_fields(text), more)
 
     def settled(self, subject: str) -> None:
         """The trouble with `subject` is over: the next one is news again."""
         self._last.pop(subject, None)
         self._withheld.pop(subject, None)
+
+
+def _after_fields(text: str) -> str:
+    """`text` as it stands behind other fields: a field of its own joins them, and the first ": " ends them."""
+    return f" {text}" if text.startswith("peer=") else f": {text}"

@@ -3,6 +3,7 @@
 from zlib import crc32
 
 from aegis_replication.consensus.configuration import Configuration
+from aegis_replication.consensus.damage import has_whole
 from aegis_replication.consensus.messages import EntryFound, Message, RepairMessage, RequestVote, VoteReply
 from aegis_replication.consensus.quorum import is_supported
 from aegis_replication.engine.effects import RoleChanged
@@ -180,7 +181,7 @@ class AgreementChecker:
         is_first = len(committed) < log.committed
         for index in range(max(first, log.first), log.committed + 1):
             entry = log.get(index)
-            is_whole = log.has_whole(entry.id)  # else its disk knows that what it holds is wrong
+            is_whole = has_whole(log, entry.id)  # else its disk knows that what it holds is wrong
             fact = (entry.id, crc32(entry.frame) if is_whole else self.entries[entry.id][0])
             if index <= len(committed):
                 if committed[index - 1] != fact:

@@ -16,6 +16,7 @@ from aegis_replication.simulation.checkers.linearizability import Operation
 from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
 from aegis_replication.simulation.checkers.members import MembersChecker
 from aegis_replication.simulation.checkers.model import SessionModel
+from aegis_replication.simulation.checkers.pressure import PressureChecker
 from aegis_replication.simulation.checkers.user_model import Query, UserModel
 from aegis_replication.simulation.checkers.witness import check_in_order
 from aegis_replication.simulation.host import Host
@@ -28,7 +29,10 @@ from aegis_replication.state_machine.base import Machine
 class Watch:
     """The checkers of one run. Each of its methods raises InvariantBroken when a promise was broken."""
 
-    __slots__ = ("acknowledged", "agreement", "durability", "groups", "hosts", "machines", "members", "_make_machine")
+    # fmt: off
+    __slots__ = ("acknowledged", "agreement", "durability", "groups", "hosts", "machines", "members", "pressure",
+                 "_make_machine")
+    # fmt: on
 
     def __init__(
         self,
@@ -39,8 +43,9 @@ class Watch:
         self.groups = tuple(groups)
         self.durability = DurabilityChecker()
         self.agreement = {group: AgreementChecker(group, self.durability) for group in groups}
-        self.members = {group: MembersChecker(group, self.durability) for group in groups}
+        self.members = {group: MembersChecker(group, self.durability, self._format_highest) for group in groups}
         self.machines = {group: MachineChecker(group, make_model()) for group in groups}
+        self.pressure = {group: PressureChecker() for group in groups}
         self.acknowledged = {group: Acknowledged() for group in groups}
         # All of the cluster; filled as they are made.
         self.hosts: dict[NodeId, Host] = {}
@@ -91,6 +96,10 @@ class Watch:
             invariants.check(replica.raft)
             self.agreement[group].on_turn(host.node, replica)
             self.members[group].on_turn(host.node, replica)
+            self.pressure[group].on_turn(host.node, replica)
+
+    def _format_highest(self, node: NodeId) -> int:
+        return int(self.hosts[node].settings.config.format_highest)
 
     def forget(self, node: NodeId) -> None:
         """The disk of `node` is gone for good."""

@@ -5,12 +5,13 @@ from aegis_replication.simulation.mutants.consensus import CONSENSUS
 from aegis_replication.simulation.mutants.machine import MACHINE
 from aegis_replication.simulation.mutants.members import MEMBERS
 from aegis_replication.simulation.mutants.mutant import Mutant
+from aegis_replication.simulation.mutants.pressure import PRESSURE
 from aegis_replication.simulation.mutants.reads import READS
 from aegis_replication.simulation.mutants.storage import STORAGE
 
 __all__ = ["MUTANTS", "Mutant", "find"]
 
-MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE)
+MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE, *PRESSURE)
 
 
 def find(name: str) -> Mutant:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from aegis_replication.consensus import repair
 from aegis_replication.consensus.member import Member
 from aegis_replication.errors import DiskFull
 from aegis_replication.ids import GroupId
@@ -127,14 +128,13 @@ def _may_lead_damaged(member: Member) -> bool:
 
 
 def _has_that_index(log: ReplicatedLog, entry: EntryId) -> bool:
-    return log.first <= entry.index <= log.last_index and log._lost.get(entry.index, 1) != 0
+    return log.first <= entry.index <= log.last_index and log.lost.get(entry.index, 1) != 0
 
 
 def _take_any(log: ReplicatedLog, entry: Entry) -> bool:
-    if log._lost.get(entry.index, 1) != 0:
+    if log.lost.get(entry.index, 1) != 0:
         return False
-    log._entries[entry.index - log.first] = entry
-    log._lost[entry.index] = -1
+    log.put_whole(entry)
     return True
 
 
@@ -223,6 +223,6 @@ STORAGE = (
     Mutant(
         "repaired_by_another_entry",
         "a damaged entry is replaced by whatever another node holds at its index",
-        (instead(ReplicatedLog, "has_whole", _has_that_index), instead(ReplicatedLog, "repair", _take_any)),
+        (instead(repair, "has_whole", _has_that_index), instead(repair, "repair", _take_any)),
     ),
 )
