@@ -141,8 +141,8 @@ class CorruptRecord(StorageError):
     def __init__(self, path: str, offset: int, expected: str, found: str) -> None:
         super().__init__(
             f"{path}: damaged at byte {offset}: expected {expected}, found {found}. Nothing was changed. "
-            "Put a copy of this file or of the whole directory back; an empty directory must not come back under this "
-            "node's name, since it has forgotten its votes"
+            "Put a copy of this file or of the whole directory back; or, while a majority of the other nodes is well, "
+            "`aegis wal set-aside` keeps the directory's files and lets the node be added anew"
         )
         self.path, self.offset, self.expected, self.found = path, offset, expected, found
 

@@ -46,9 +46,7 @@ class Kind(IntEnum):
 
 
 class EntryId(NamedTuple):
-    """An entry's identity: two logs that hold the same id are equal up to there. Compares by term,
-    then index (§5.4.1).
-    """
+    """An entry's identity: two logs that hold the same id are equal up to there. By term, then index (§5.4.1)."""
 
     term: Term
     index: LogIndex  # type: ignore[assignment]  # an entry's index, not tuple.index
@@ -113,9 +111,7 @@ class FrameHeader(NamedTuple):
 
 
 def read_frame_header(data: bytes | memoryview, offset: int = 0) -> FrameHeader:
-    """The header at `offset`; unchecked, so that a reader can find the frame's end. Needs
-    FRAME_HEADER_BYTES bytes there.
-    """
+    """The header at `offset`, of FRAME_HEADER_BYTES; unchecked, so that a reader can find the frame's end."""
     return FrameHeader(*_FIELDS.unpack_from(data, offset))
 
 
@@ -164,9 +160,7 @@ class HardState(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class SnapshotMeta(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Which state a snapshot holds: everything up to and including entry `index`,
-    and the configuration in force there.
-    """
+    """Which state a snapshot holds: all up to and including entry `index`, and the configuration in force there."""
 
     term: Term
     index: LogIndex
@@ -192,6 +186,7 @@ class LogWrite(msgspec.Struct, frozen=True):
     forget_below: LogIndex = 0  # entries under this index will not be asked for again (0: no change)
     snapshot: SnapshotMeta | None = None  # the log now starts after this one; it must be on disk already
     reset: bool = False  # with `snapshot`: nothing of the old log survives
+    repairs: tuple[Entry, ...] = ()  # damaged entries that this log holds, whole again; they replace nothing else
 
 
 class RecoveredGroup(msgspec.Struct):
@@ -201,9 +196,14 @@ class RecoveredGroup(msgspec.Struct):
     base: EntryId  # of the entry before the first one held
     entries: list[Entry]
     snapshot: SnapshotMeta | None = None
+    # Of which of the entries only the head is right: their payload isn't what was written.
+    damaged: tuple[LogIndex, ...] = ()
 
 
 # --- one group's log ------------------------------------------------------------------------------------------------
+
+
+MISSING, HERE = 0, -1  # a damaged entry that nobody has sent yet; one that came and is to be written
 
 
 class ReplicatedLog:
@@ -212,17 +212,10 @@ class ReplicatedLog:
     It knows no disk: what it wants written is taken with `take_unwritten`, and `on_written` says that it is durable.
     """
 
-    __slots__ = (
-        "_ends",
-        "_entries",
-        "_handed",
-        "_in_flight",
-        "base",
-        "base_stamp",
-        "committed",
-        "durable",
-        "group",
-    )
+    # fmt: off
+    __slots__ = ("_ends", "_entries", "_handed", "_in_flight", "_written", "base", "base_stamp", "committed",
+                 "durable", "group", "lost")
+    # fmt: on
 
     def __init__(
         self, group: GroupId, base: EntryId = NOTHING, entries: Iterable[Entry] = (), *, base_stamp: int = 0
@@ -236,10 +229,14 @@ class ReplicatedLog:
         self._ends: list[int] = [0, *accumulate(len(entry.frame) for entry in self._entries)]
         # Highest index known stored on a majority. Only rises. Invariant: base <= committed <= last.
         self.committed: LogIndex = base.index
-        # Highest index up to which this node's disk holds what `_entries` holds. Falls only by truncation.
-        self.durable: LogIndex = self.last.index
-        # Highest index that was handed out for writing. Invariant: durable <= handed <= last.
-        self._handed: LogIndex = self.durable
+        # Entries of which this disk holds the head only: MISSING, HERE, or which write makes them whole again.
+        self.lost: dict[LogIndex, int] = {}
+        # Highest index up to which this node's disk holds what `_entries` holds, and that without a damaged one among
+        # them. They fall only by truncation.
+        self._written: LogIndex = self.last.index
+        self.durable: LogIndex = self._written
+        # Highest index that was handed out for writing. Invariant: written <= handed <= last.
+        self._handed: LogIndex = self._written
         # Writes handed out and not yet durable: [write number, the highest index of it that is still this log's].
         self._in_flight: deque[list[int]] = deque()
 
@@ -369,7 +366,9 @@ class ReplicatedLog:
         assert first > self.committed, f"would overwrite committed entry {first} (committed {self.committed})"
         del self._entries[first - self.first :]
         del self._ends[first - self.base.index :]
-        self.durable = min(self.durable, first - 1)
+        self._written = min(self._written, first - 1)
+        self.lost = {index: write for index, write in self.lost.items() if index < first}
+        self._settle()
         self._handed = min(self._handed, first - 1)
         for write in self._in_flight:  # what it wrote from here on is no longer this log's, even if the same id returns
             write[1] = min(write[1], first - 1)
@@ -386,7 +385,7 @@ class ReplicatedLog:
 
     @property
     def has_unwritten(self) -> bool:
-        return self._handed < self.last_index
+        return self._handed < self.last_index or (bool(self.lost) and HERE in self.lost.values())
 
     def take_unwritten(self, number: int) -> tuple[Entry, ...]:
         """The entries not yet handed out, to be written as write `number` of this group."""
@@ -398,7 +397,29 @@ class ReplicatedLog:
     def on_written(self, number: int) -> None:
         """Writes up to `number` are on disk: raise the durable mark, except for what was cut away meanwhile."""
         while self._in_flight and self._in_flight[0][0] <= number:
-            self.durable = max(self.durable, self._in_flight.popleft()[1])
+            self._written = max(self._written, self._in_flight.popleft()[1])
+        if self.lost:
+            self.lost = {index: write for index, write in self.lost.items() if not 0 < write <= number}
+        self._settle()
+
+    def _settle(self) -> None:
+        self.durable = min(self._written, min(self.lost) - 1) if self.lost else self._written
+
+    # --- damaged entries: consensus.damage ---
+
+    def lose(self, damaged: Iterable[LogIndex]) -> None:
+        """Of these entries this disk holds the head only."""
+        self.lost = dict.fromkeys(sorted(damaged), MISSING)
+        self._settle()
+
+    @property
+    def is_damaged(self) -> bool:
+        """Does this disk hold an entry that isn't whole?"""
+        return bool(self.lost)
+
+    def put_whole(self, entry: Entry) -> None:
+        """A damaged entry has come."""
+        self._entries[entry.index - self.first], self.lost[entry.index] = entry, HERE
 
     # --- shrinking ---
 
@@ -412,7 +433,9 @@ class ReplicatedLog:
         del self._entries[:gone]
         del self._ends[:gone]
         self.base, self.base_stamp = last_gone.id, last_gone.stamp
-        self.durable = max(self.durable, index)
+        self._written = max(self._written, index)
+        self.lost = {lost: write for lost, write in self.lost.items() if lost > index}
+        self._settle()
         self._handed = max(self._handed, index)
 
     def reset(self, base: EntryId, stamp: int) -> None:
@@ -421,6 +444,7 @@ class ReplicatedLog:
         self._entries.clear()
         del self._ends[1:]
         self.base, self.base_stamp = base, stamp
-        self.committed = self.durable = self._handed = base.index
+        self.committed = self.durable = self._written = self._handed = base.index
+        self.lost.clear()
         for write in self._in_flight:
             write[1] = min(write[1], base.index)

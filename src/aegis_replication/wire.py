@@ -13,6 +13,9 @@ from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
+    EntriesLacked,
+    EntriesWanted,
+    EntryFound,
     InstallSnapshot,
     Message,
     ReadIndex,
@@ -35,7 +38,7 @@ HELLO_BYTES_MAX: Final = 4096
 
 # Kinds of packets. 0..15 peers, 16..31 clients' requests, 32..47 replies, 255 the handshake.
 REQUEST_VOTE, VOTE_REPLY, APPEND, APPEND_REPLY, INSTALL_SNAPSHOT, SNAPSHOT_REPLY, TIMEOUT_NOW = range(1, 8)
-READ_INDEX, READ_INDEX_REPLY = range(8, 10)
+READ_INDEX, READ_INDEX_REPLY, ENTRIES_WANTED, ENTRY_FOUND, ENTRIES_LACKED = range(8, 13)
 ALIVE: Final = 14  # empty; between peers' transports, the accepting side answers each with one
 PIECE: Final = 15  # part of a large packet: u8 last | bytes
 PIECE_BYTES: Final = 256 * 1024  # a peer's packet above this goes in pieces, so that urgent ones fit between them
@@ -119,6 +122,7 @@ def choose_version(mine: Hello, theirs: Hello) -> int:
 _GROUP = Layout("<I")
 _APPEND = Layout("<IQQQQQI")  # group, term, previous term, previous index, commit, round, entry count
 _APPEND_PACKET = Layout("<IBIQQQQQI")
+_FOUND = Layout("<IBI")  # length, kind, group
 _INSTALL = Layout("<IBIQQQI")  # length, kind, group, term, offset, total bytes, meta bytes
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -151,6 +155,11 @@ def _encode_install(group: GroupId, message: InstallSnapshot) -> bytes:
     return b"".join((head, meta, message.data))
 
 
+def _encode_found(group: GroupId, message: EntryFound) -> bytes:
+    frame = message.entry.frame
+    return _FOUND.pack(_FOUND.size - LENGTH.size + len(frame), ENTRY_FOUND, group) + frame
+
+
 _ENCODERS: dict[type, Callable[[GroupId, Any], bytes]] = {
     RequestVote: _small(REQUEST_VOTE),
     VoteReply: _small(VOTE_REPLY),
@@ -161,6 +170,9 @@ _ENCODERS: dict[type, Callable[[GroupId, Any], bytes]] = {
     TimeoutNow: _small(TIMEOUT_NOW),
     ReadIndex: _small(READ_INDEX),
     ReadIndexReply: _small(READ_INDEX_REPLY),
+    EntriesWanted: _small(ENTRIES_WANTED),
+    EntryFound: _encode_found,
+    EntriesLacked: _small(ENTRIES_LACKED),
 }
 
 
@@ -171,7 +183,9 @@ def encode_message(group: GroupId, message: Message) -> bytes:
 
 def is_bulk(message: Message) -> bool:
     """May other messages overtake this one on the way? Large ones wait; heartbeats, votes and replies don't."""
-    return type(message) is InstallSnapshot or (type(message) is AppendEntries and bool(message.entries))
+    if type(message) is AppendEntries:
+        return bool(message.entries)
+    return type(message) is InstallSnapshot or type(message) is EntryFound
 
 
 def _decode_append(body: bytes) -> tuple[GroupId, Message]:
@@ -208,6 +222,11 @@ def _decode_install(body: bytes) -> tuple[GroupId, Message]:
     return group, InstallSnapshot(term, head, offset, total_bytes, data)
 
 
+def _decode_found(body: bytes) -> tuple[GroupId, Message]:
+    (group,) = _GROUP.unpack_from(body)
+    return group, EntryFound(decode_entry(body[_GROUP.size :], group=group))
+
+
 _META_DECODER = msgspec.msgpack.Decoder(InstallSnapshot.__annotations__["meta"])
 
 
@@ -229,6 +248,9 @@ _DECODERS: dict[int, Callable[[bytes], tuple[GroupId, Message]]] = {
     TIMEOUT_NOW: _decode_small(msgspec.msgpack.Decoder(TimeoutNow)),
     READ_INDEX: _decode_small(msgspec.msgpack.Decoder(ReadIndex)),
     READ_INDEX_REPLY: _decode_small(msgspec.msgpack.Decoder(ReadIndexReply)),
+    ENTRIES_WANTED: _decode_small(msgspec.msgpack.Decoder(EntriesWanted)),
+    ENTRY_FOUND: _decode_found,
+    ENTRIES_LACKED: _decode_small(msgspec.msgpack.Decoder(EntriesLacked)),
 }
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import make_configuration
 from aegis_replication.consensus.invariants import Marks, check
@@ -17,6 +19,7 @@ from aegis_replication.consensus.messages import (
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.log import (
+    FRAME_HEADER_BYTES,
     NOTHING,
     Entry,
     EntryId,
@@ -81,6 +84,11 @@ def entry(term: int, index: int, payload: bytes = b"", *, kind: int = COMMANDS, 
     return make_entry(GROUP, term, index, kind, payload, count=count, stamp=index)
 
 
+def broken(whole: Entry) -> Entry:
+    """The entry as a damaged disk gives it back: its head is right, its payload is not."""
+    return replace(whole, frame=whole.frame[:FRAME_HEADER_BYTES] + b"\xee" * len(whole.payload))
+
+
 def log_of(*terms: int, voters: Iterable[str] = "abc") -> list[Entry]:
     """A log with an entry of each of these terms; the first is the group's configuration."""
     entries = [entry(term, index, b"%d" % index) for index, term in enumerate(terms, 1)]
@@ -101,21 +109,24 @@ def replica(
     entries: Sequence[Entry] | None = None,
     snapshot: SnapshotMeta | None = None,
     base: EntryId = NOTHING,
+    damaged: Sequence[int] = (),
     seed: int = 0,
     **config: Any,
 ) -> CheckedRaft:
-    """A follower that has just started with this term, vote and log on its disk."""
+    """A follower that has just started with this term, vote and log on its disk, the `damaged` entries not whole."""
     if entries is None:
         entries = log_of(*log, voters=voters)
         if learners:
             payload = make_configuration(voters, learners=learners).encode()
             entries[0] = entry(entries[0].term, 1, payload, kind=CONFIGURATION, count=0)
     last_term = entries[-1].term if entries else base.term
+    entries = [broken(each) if each.index in damaged else each for each in entries]
+    hard_state = HardState(last_term if term is None else term, vote)
     return CheckedRaft(
         node=name,
         group=GROUP,
         config=RaftConfig(node_id=name, peers=list(voters), **config),
-        recovered=RecoveredGroup(HardState(last_term if term is None else term, vote), base, list(entries), snapshot),
+        recovered=RecoveredGroup(hard_state, base, entries, snapshot, tuple(damaged)),
         bootstrap=None,
         random=Random(seed),
         now_ms=0.0,

@@ -1,10 +1,20 @@
 """Do the checkers object to what must not be, and to nothing else? Each is shown one broken promise."""
 
+from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
 import pytest
+from msgspec.structs import replace
 
-from aegis_replication.consensus.messages import AppendEntries, AppendReply, RequestVote, SnapshotReply, VoteReply
+from aegis_replication.consensus.messages import (
+    AppendEntries,
+    AppendReply,
+    EntryFound,
+    RequestVote,
+    SnapshotReply,
+    VoteReply,
+)
 from aegis_replication.engine.effects import RoleChanged
 from aegis_replication.errors import InvariantBroken
 from aegis_replication.log import NOTHING, Entry, EntryId, HardState, Kind, LogWrite, RecoveredGroup, make_entry
@@ -116,7 +126,27 @@ def agreement() -> AgreementChecker:
 
 
 class NoLog:
-    """A replica that is not looked at."""
+    """A replica of which nothing is looked at but whether its disk is damaged."""
+
+    def __init__(self, *, is_damaged: bool = False) -> None:
+        self.raft = SimpleNamespace(log=SimpleNamespace(is_damaged=is_damaged))
+
+
+def test_a_candidate_with_a_damaged_log_is_caught() -> None:
+    checker = agreement()
+
+    with pytest.raises(InvariantBroken, match="a damaged log doesn't lead"):
+        checker.on_change("a", RoleChanged(1, 2, "candidate", None, ""), NoLog(is_damaged=True))  # type: ignore[arg-type]
+
+
+def test_an_entry_that_was_sent_unlike_it_was_made_is_caught() -> None:
+    checker = agreement()
+    made = make_entry(1, 2, 7, Kind.COMMANDS, b"payload", count=1)
+    checker.entries[made.id] = (crc32(made.frame), 2)
+    checker.on_sent("a", "b", EntryFound(made))
+
+    with pytest.raises(InvariantBroken, match="nothing damaged is believed"):
+        checker.on_sent("a", "b", EntryFound(replace(made, frame=made.frame[:-1] + b"?")))
 
 
 def test_two_leaders_of_a_term_are_caught() -> None:

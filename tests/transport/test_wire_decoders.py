@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
+    EntriesLacked,
+    EntriesWanted,
+    EntryFound,
     InstallSnapshot,
     Message,
     ReadIndex,
@@ -55,6 +58,9 @@ MESSAGES: list[Message] = [
     TimeoutNow(3),
     ReadIndex(3, 2**61),
     ReadIndexReply(3, 2**61, 8),
+    EntriesWanted((EntryId(2, 7), EntryId(3, 8))),
+    EntryFound(ENTRIES[0]),
+    EntriesLacked((EntryId(2, 7),)),
 ]
 PACKETS = [encode_message(5, message) for message in MESSAGES]
 HELLO_PACKET = encode_hello(Hello("peer", 1, 1, cluster="c", node="n1", incarnation=7))

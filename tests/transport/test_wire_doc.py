@@ -15,7 +15,7 @@ KINDS = {
     name: value
     for name, value in vars(wire).items()
     if name in ("ALIVE", "PIECE", "COMMAND", "QUERY", "STATUS", "PING", "ADMIN", "READ", "BACKUP", "REPLY", "HELLO")
-    or name.startswith(("REQUEST_V", "VOTE_R", "APPEND", "INSTALL_S", "SNAPSHOT_R", "TIMEOUT_N", "READ_I"))
+    or name.startswith(("REQUEST_V", "VOTE_R", "APPEND", "INSTALL_S", "SNAPSHOT_R", "TIMEOUT_N", "READ_I", "ENTR"))
 }
 
 

@@ -1,18 +1,23 @@
-"""What does a stopped node's log hold, and is it whole?"""
+"""What does a stopped node's log hold, is it whole, and what if it can't be repaired?"""
 
+import sys
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from aegis_replication.cli import endings
 from aegis_replication.cli.options import FORMAT, Format, examples
-from aegis_replication.cli.output import print_json, print_rows, say
+from aegis_replication.cli.output import print_json, print_record, print_rows, say
 from aegis_replication.errors import InvalidArgument
+from aegis_replication.offline.setting_aside import set_aside as move_aside
 from aegis_replication.storage.inspection import DAMAGE, Inspection
+
+Flag = Annotated[bool, Parameter(negative=())]
 
 app = App(name="wal", help="Look into the log of a stopped node.")
 
@@ -77,3 +82,37 @@ def verify(directory: Path, /, *, format: Format = FORMAT) -> int:
     verdict = "damaged" if damaged else "whole"
     say(f"aegis: {directory}: node {identity.node} of cluster {identity.cluster}, {count:,} records: {verdict}")
     return endings.ERROR if damaged else endings.OK
+
+
+@app.command(help_epilogue=examples("aegis wal set-aside ./n1", "aegis wal set-aside ./n1 --yes"))
+def set_aside(directory: Path, /, *, yes: Flag = False, format: Format = FORMAT) -> None:
+    """Keep a directory that can't be repaired aside, so that its node comes back empty and is added anew.
+
+    For a node that refuses to start since its log or its identity is damaged beyond repair, and only while a majority
+    of the others is well: what no other node holds is lost with it. Nothing is deleted. After a crash, call it again.
+
+    Parameters
+    ----------
+    directory
+        The data directory of a node that is not running.
+    yes
+        Don't ask.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    found = move_aside(directory, stamp, is_to_change=False)
+    say(f"aegis: {directory}: log, snapshots and identity of node {found.node} of cluster {found.cluster} move to")
+    say(f"  {found.kept_in}. The node forgets its votes and its data: it must be removed and added anew.")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidArgument("nothing was changed: without a terminal to ask at, say --yes as well")
+        say(f"Type {found.node} to go on:")
+        if sys.stdin.readline().strip() != found.node:
+            raise InvalidArgument("nothing was changed")
+    done = move_aside(directory, stamp, is_to_change=True)
+    if format.output == "table":
+        say(
+            f"aegis: done. Ask a running node: aegis node remove {done.node}; start {done.node} with --join and an "
+            "endpoint of the cluster"
+        )
+    else:
+        print_record(msgspec.structs.asdict(done), format.output)

@@ -2,7 +2,7 @@
 
 from aegis_replication.consensus.lease import NEVER, Lease
 from aegis_replication.consensus.member import Member, Transition
-from aegis_replication.consensus.messages import ReadIndex, ReadIndexReply
+from aegis_replication.consensus.messages import AppendEntries, InstallSnapshot, ReadIndex, ReadIndexReply
 from aegis_replication.consensus.quorum import jointly_committed
 from aegis_replication.consensus.reads import ReadQueue
 from aegis_replication.consensus.role import Role
@@ -31,6 +31,10 @@ class Contact(Role):
         """Reads that wait are lost with the leadership; whoever asked must ask again."""
         count = len(self.reads)
         return f"; {count} waiting {'read' if count == 1 else 'reads'} dropped" if count else ""
+
+    def on_other_leader(self, source: NodeId, message: AppendEntries | InstallSnapshot) -> None:
+        """A term has one leader, and it is this node (§5.2)."""
+        self.member.drop()
 
     def read(self, ticket: int, *, by_lease: bool = True) -> None:
         """A read waits for the next round of contact (thesis §6.4), unless a lease makes that needless (§6.4.1)."""

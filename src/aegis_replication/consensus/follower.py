@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from aegis_replication.consensus.configuration import Configuration, decode_configuration
+from aegis_replication.consensus.damage import repair
 from aegis_replication.consensus.member import (
     FOLLOWER,
     Member,
@@ -157,6 +158,10 @@ class Follower(Role):
                     self._has_complained = True
                     member.changed(f"refused an append of {member.leader} against committed entry {entry.index}")
                 return False
+        if log.is_damaged:
+            for entry in message.entries:
+                if repair(log, entry):
+                    member.note_repaired(entry.index, member.leader)
         for _, configuration in configurations:
             member.check_format(configuration)
         log.adopt(message.previous, message.entries)
@@ -182,7 +187,8 @@ class Follower(Role):
         if member.log.term_at(meta.index) == meta.term:
             # The same id means the same log up to there, and a snapshot holds committed entries only.
             member.log.commit_to(meta.index)
-        if meta.index <= member.log.committed:
+        log = member.log
+        if meta.index <= log.committed and not (log.is_damaged and log.durable < meta.index):
             self.on_installed(meta.id)
         else:
             member.chunks.append((source, message))
@@ -195,9 +201,11 @@ class Follower(Role):
     def on_installed(self, snapshot: EntryId) -> None:
         """The log holds `snapshot` or starts at it: say so, once that is durable."""
         member = self.member
-        self.verified = max(self.verified, member.log.committed)
+        log = member.log
+        self.verified = max(self.verified, log.committed)
         if member.leader is not None:
-            member.promise(member.leader, SnapshotReply(member.term, snapshot, installed=member.log.committed))
+            installed = min(log.committed, log.durable) if log.is_damaged else log.committed
+            member.promise(member.leader, SnapshotReply(member.term, snapshot, installed=installed))
 
     # --- reads ---
 

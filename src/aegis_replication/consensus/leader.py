@@ -301,6 +301,11 @@ class Leader(Contact):
             progress.snapshot(self.member.now_ms)
             self.member.snapshots.append(peer)
 
+    def on_member_behind(self, peer: NodeId) -> None:
+        """A member whose disk is damaged asks for what this log has forgotten: it is in the snapshot."""
+        if (progress := self.progress.get(peer)) is not None and progress.stance is not SNAPSHOT:
+            self._need_snapshot(peer, progress)
+
     # --- time ---
 
     def on_deadline(self) -> Transition | None:
@@ -394,8 +399,7 @@ class Leader(Contact):
 
     def on_peer_lost(self, peer: NodeId) -> None:
         """What was on its way to `peer` may be lost: ask where it stands, once it is heard again."""
-        progress = self.progress.get(peer)
-        if progress is not None:
+        if (progress := self.progress.get(peer)) is not None:
             progress.probe(progress.match + 1, self.member.now_ms)
             progress.is_probing = True
 
@@ -436,13 +440,9 @@ class Leader(Contact):
         for peer in list(gone):
             del self.progress[peer], self.matches[peer], self.rounds[peer]
 
-    def on_other_leader(self, source: NodeId, message: AppendEntries | InstallSnapshot) -> None:
-        """A term has one leader, and it is this node (§5.2)."""
-        self.member.drop()
-
     handlers: ClassVar[dict[type, Handler]] = {
-        AppendEntries: on_other_leader,
-        InstallSnapshot: on_other_leader,
+        AppendEntries: Contact.on_other_leader,
+        InstallSnapshot: Contact.on_other_leader,
         AppendReply: on_append_reply,
         SnapshotReply: on_snapshot_reply,
         ReadIndex: Contact.on_read_index,

@@ -13,10 +13,12 @@ import msgspec
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack
+from aegis_replication.consensus.damage import missing, take_repairs
 from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.freshness import Freshness
 from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
+from aegis_replication.consensus.output import Change
 from aegis_replication.errors import IncompatibleVersion
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import (
@@ -69,15 +71,6 @@ def to_leader(why: str) -> Transition:
     return Transition(LEADER, why)
 
 
-class Change(msgspec.Struct, frozen=True):
-    """A replica's role, term or leader changed: one log line."""
-
-    term: Term
-    role: str
-    leader: NodeId | None
-    why: str
-
-
 class Member:
     """One replica's state that outlives its roles, its outbox, and the promises it may not make yet."""
 
@@ -103,6 +96,7 @@ class Member:
         "now_ms",
         "random",
         "reads",
+        "repaired",
         "role_name",
         "room_bytes",
         "sent_chunks",
@@ -159,6 +153,8 @@ class Member:
         self.founding: Founding | None = None
         # Messages from peers that made no sense and were dropped.
         self.dropped = 0
+        # Damaged entries that have come back whole.
+        self.repaired = 0
         # How much of entries this node's full disk still takes; None: it isn't full.
         self.room_bytes: int | None = None
         # The outbox: what `Output` is made of.
@@ -197,9 +193,11 @@ class Member:
         """May this node stand for election?
 
         Also one that the newest configuration leaves out, until it has applied that: it may be the only one that holds
-        the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2).
+        the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2). Not one with a
+        damaged log: it votes by what that held, and couldn't send it.
         """
-        return self.config.priority > 0 and self.configurations.may_vote(self.node) and self.may_found
+        is_able = self.config.priority > 0 and not self.log.is_damaged
+        return is_able and self.configurations.may_vote(self.node) and self.may_found
 
     @property
     def may_found(self) -> bool:
@@ -342,6 +340,11 @@ class Member:
         """Note a change of role, term or leader."""
         self.changes.append(Change(self.term, self.role_name, self.leader, why))
 
+    def note_repaired(self, index: LogIndex, source: NodeId | None) -> None:
+        """Damaged entry `index` came whole; it counts as that once it is durable."""
+        self.repaired += 1
+        self.changed(f"entry {index}, damaged here, came whole from {source}; {len(missing(self.log))} are missing")
+
     def drop(self) -> None:
         """A peer's message makes no sense: count it, do nothing else."""
         self.dropped += 1
@@ -360,11 +363,12 @@ class Member:
         self._writes.append((next_number, self.now_ms))
         hard_state = HardState(self.term, self.voted_for) if is_dirty else None
         entries = log.take_unwritten(next_number)
+        repairs = take_repairs(log, next_number) if log.is_damaged else ()
         if point is None:
-            return LogWrite(self.group, next_number, hard_state, entries)
+            return LogWrite(self.group, next_number, hard_state, entries, repairs=repairs)
         self._snapshot_point = None
         meta, keep_from, reset = point
-        return LogWrite(self.group, next_number, hard_state, entries, keep_from, meta, reset)
+        return LogWrite(self.group, next_number, hard_state, entries, keep_from, meta, reset, repairs)
 
     def on_persisted(self, number: int) -> list[Message]:
         """Writes up to `number` are durable: let go of what waited for them; returns what this node told itself."""

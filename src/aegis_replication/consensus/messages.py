@@ -3,7 +3,7 @@
 A message never names its sender: who sent it is known from the connection it came by.
 """
 
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -92,6 +92,31 @@ class ReadIndexReply(msgspec.Struct, frozen=True, gc=False, array_like=True):
     index: LogIndex
 
 
+class EntriesWanted(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A replica whose disk holds these entries damaged asks whoever holds them whole (FAST'18, §3.4). Of no term."""
+
+    term: ClassVar[Term] = 0
+
+    wanted: tuple[EntryId, ...]
+
+
+class EntryFound(msgspec.Struct, frozen=True):
+    """One of the entries that were asked for."""
+
+    term: ClassVar[Term] = 0
+
+    entry: Entry
+
+
+class EntriesLacked(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Of those that were asked for, these are not held here, or not whole either."""
+
+    term: ClassVar[Term] = 0
+
+    wanted: tuple[EntryId, ...]
+
+
+RepairMessage: TypeAlias = EntriesWanted | EntryFound | EntriesLacked
 Message: TypeAlias = (
     RequestVote
     | VoteReply
@@ -102,4 +127,7 @@ Message: TypeAlias = (
     | TimeoutNow
     | ReadIndex
     | ReadIndexReply
+    | EntriesWanted
+    | EntryFound
+    | EntriesLacked
 )

@@ -22,16 +22,18 @@ from aegis_replication.consensus.messages import (
     AppendReply,
     InstallSnapshot,
     Message,
+    RepairMessage,
     RequestVote,
     SnapshotReply,
     VoteReply,
 )
 from aegis_replication.consensus.output import Output
-from aegis_replication.consensus.recovery import is_new, recover
+from aegis_replication.consensus.recovery import is_new, make_first_entry, recover
+from aegis_replication.consensus.repair import Repair
 from aegis_replication.consensus.role import Role
 from aegis_replication.errors import NotLeader
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import Entry, EntryId, Kind, RecoveredGroup, ReplicatedLog, SnapshotMeta
+from aegis_replication.log import Entry, EntryId, RecoveredGroup, ReplicatedLog, SnapshotMeta
 
 ROLES: dict[str, type[Role]] = {
     FOLLOWER: Follower,
@@ -44,7 +46,7 @@ ROLES: dict[str, type[Role]] = {
 class Raft:
     """One replica of one group."""
 
-    __slots__ = ("_member", "_role", "_ticket")
+    __slots__ = ("_member", "_role", "_ticket", "repair")
 
     def __init__(
         self,
@@ -68,10 +70,11 @@ class Raft:
         self._member = recover(node, group, config, recovered, random, now_ms, applied)
         self._member.founding = founding
         self._role: Role = Follower(self._member, to_follower(None, "started"))
+        self.repair = Repair(self._member)
         # Ticket of the last read taken. Never used twice.
         self._ticket = 0
         if bootstrap is not None and is_new(recovered):
-            self._bootstrap(bootstrap)
+            make_first_entry(self._member, bootstrap)
 
     # --- looking ---
 
@@ -174,6 +177,8 @@ class Raft:
         member.now_ms = max(member.now_ms, now_ms)
         if member.now_ms >= self._role.deadline_ms:
             self._follow_up(self._role.on_deadline())
+        if member.log.is_damaged:
+            self.repair.ask()
 
     def step(self, source: NodeId, message: Message) -> None:
         """A peer's message: first the terms (Figure 2, "All Servers"), then what this role makes of it.
@@ -221,6 +226,8 @@ class Raft:
         """What `node`, perhaps this one, says of itself on a connection that `why_not` let pass."""
         member = self._member
         member.introductions[node] = introduction
+        if member.log.is_damaged:
+            self.repair.ask_one(node)
         if node not in member.configurations.members and introduction.configuration > member.configurations.index:
             member.guests[node] = introduction.configuration
 
@@ -327,9 +334,8 @@ class Raft:
     def take_output(self) -> Output:
         """Hand over what is to be done, and forget it."""
         member = self._member
-        role = self._role
-        if isinstance(role, Leader):
-            self._follow_up(role.before_output())
+        if isinstance(self._role, Leader):
+            self._follow_up(self._role.before_output())
         write = member.take_write()
         log = member.log
         committed: list[Entry] = []
@@ -359,6 +365,8 @@ class Raft:
     def _settle_terms(self, source: NodeId, message: Message) -> bool:
         """Adopt a later term, answer an earlier one; says whether the message is still to be looked at (§5.1)."""
         member = self._member
+        if isinstance(message, RepairMessage):
+            return True  # the same in every term
         if message.term < member.term:
             self._answer_earlier_term(source, message)
             return False
@@ -396,6 +404,7 @@ class Raft:
         """What this role makes of a message of its own term; one it doesn't know is of no interest to it."""
         handler = self._role.handlers.get(type(message))
         if handler is None:
+            self.repair.step(self._role, source, message)
             return
         transition = handler(self._role, source, message)
         if transition is not None:
@@ -434,13 +443,3 @@ class Raft:
         if not isinstance(role, Leader):
             raise NotLeader(self._member.group, self._member.leader)
         return role
-
-    # --- beginning ---
-
-    def _bootstrap(self, configuration: Configuration) -> None:
-        """The first entry of a new group, made by every node for itself."""
-        member = self._member
-        if member.term == 0:
-            member.enter_term(1)
-        entry = member.log.append_new(1, int(Kind.CONFIGURATION), configuration.encode(), stamp=1)
-        member.configurations.push(entry.id, configuration)

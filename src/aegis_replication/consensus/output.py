@@ -2,10 +2,18 @@
 
 import msgspec
 
-from aegis_replication.consensus.member import Change
 from aegis_replication.consensus.messages import InstallSnapshot, Message, SnapshotReply
-from aegis_replication.ids import LogIndex, NodeId
+from aegis_replication.ids import LogIndex, NodeId, Term
 from aegis_replication.log import Entry, LogWrite
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A replica's role, term or leader changed, or something else worth one line of the log."""
+
+    term: Term
+    role: str
+    leader: NodeId | None
+    why: str
 
 
 class Output(msgspec.Struct):

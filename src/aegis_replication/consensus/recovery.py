@@ -3,7 +3,8 @@
 from random import Random
 
 from aegis_replication.consensus.config import RaftConfig
-from aegis_replication.consensus.configuration import ConfigurationStack, decode_configuration
+from aegis_replication.consensus.configuration import Configuration, ConfigurationStack, decode_configuration
+from aegis_replication.consensus.damage import missing
 from aegis_replication.consensus.member import Member
 from aegis_replication.errors import StorageError
 from aegis_replication.ids import GroupId, LogIndex, NodeId
@@ -42,6 +43,7 @@ def recover(
         stack = ConfigurationStack(at, decode_configuration(snapshot.configuration))
         base_stamp = snapshot.stamp if recovered.base == snapshot.id else 0
     log = ReplicatedLog(group, recovered.base, recovered.entries, base_stamp=base_stamp)
+    log.lose(recovered.damaged)
     if recovered.hard_state.term < log.last.term:
         raise StorageError(
             f"group {group}: the log ends with an entry of term {log.last.term}, the recorded term is "
@@ -63,12 +65,28 @@ def recover(
     for entry in log.since(log.first, bytes_max=2**63):
         if entry.kind == Kind.CONFIGURATION and entry.index > stack.index:
             stack.push(entry.id, decode_configuration(entry.payload))
+    covered = max((index for index in recovered.damaged if index <= log.committed), default=0)
+    if covered > log.base.index:
+        log.compact(covered)  # the snapshot holds what it did, and nobody needs it otherwise
     if applied > log.committed:
         log.commit_to(applied)
         stack.forget_before(applied)
     member = Member(node, group, config, random, now_ms, hard_state=recovered.hard_state, log=log, configurations=stack)
     for configuration in stack.held:
         member.check_format(configuration)
-    if snapshot is not None and is_reset:
-        member.keep_snapshot(snapshot, log.first, reset=True)
+    if snapshot is not None and (is_reset or covered):
+        member.keep_snapshot(snapshot, log.first, reset=is_reset)
+    if log.is_damaged:
+        lost = missing(log)
+        ids = ", ".join(f"{each.term}:{each.index}" for each in lost[:5])
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        member.changed(f"entries {ids}{more} are damaged on this disk: asking the others, not standing for election")
     return member
+
+
+def make_first_entry(member: Member, configuration: Configuration) -> None:
+    """The first entry of a new group, made by every node for itself."""
+    if member.term == 0:
+        member.enter_term(1)
+    entry = member.log.append_new(1, int(Kind.CONFIGURATION), configuration.encode(), stamp=1)
+    member.configurations.push(entry.id, configuration)

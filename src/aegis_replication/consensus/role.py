@@ -47,6 +47,9 @@ class Role:
         """Was a leader heard within the minimum election timeout? Then nobody needs an election (§6)."""
         return False
 
+    def on_member_behind(self, peer: NodeId) -> None:
+        """A member asked for what this log has forgotten: a leader has its snapshot sent."""
+
     def on_request_vote(self, source: NodeId, message: RequestVote) -> Transition | None:
         """Answer a candidate (§5.2)."""
         if message.pre:

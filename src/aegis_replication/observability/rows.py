@@ -46,6 +46,9 @@ def node_row(node: Mapping[str, Any]) -> dict[str, Any]:
         "address": node.get("client_address") or node["address"],
         "error": node.get("error"),
         "founding": node.get("founding", ""),
+        "repair": "; ".join(each["repair"] for each in node.get("groups", {}).values() if each.get("repair")),
+        "damaged_entries": group.get("damaged_entries"),
+        "repaired_entries": group.get("repaired_entries"),
         "interventions": [
             f"{each['what']} on {each['node']} after entry {each['index']} of term {each['term']}, {each['detail']}"
             for each in group.get("interventions", ())

@@ -319,6 +319,14 @@ class SimulatedDisk:
         inode.content[offset] ^= 1 << bit
         return True
 
+    def durable_files(self, directory: str) -> dict[str, int]:
+        """The files that survive under their names there, and how long they are."""
+        return {
+            name: len(inode.content)
+            for name, inode in sorted(self._durable_names.items())
+            if _parent(name) == directory and self._names.get(name) is inode
+        }
+
     @property
     def is_damaged(self) -> bool:
         """Are there bits turned that were not written over since?"""
@@ -341,12 +349,16 @@ class SimulatedDisk:
         return sum(len(old) for inode in inodes for _, old, _ in inode.unsynced if not isinstance(old, int))
 
     def old_places(self, directory: str) -> Sequence["DurableWrite"]:
-        """What was durable in files of `directory` before something else was written there that is durable too."""
+        """What was durable in files of `directory` before something behind it was written that is durable too."""
         writes = [
             write for write in self.durable_writes if write.path.startswith(directory) and self._holds_data(write)
         ]
-        last_written = max((write.written for write in writes), default=0)
-        return [write for write in writes if write.durable < last_written]
+        last_written, old = 0, set()
+        for write in sorted(writes, key=lambda write: (write.path, write.offset), reverse=True):
+            if write.durable < last_written:
+                old.add(write)
+            last_written = max(last_written, write.written)
+        return [write for write in writes if write in old]
 
     def _holds_data(self, write: "DurableWrite") -> bool:
         """Is there more than zero bytes, as when a file is filled ahead?"""

@@ -19,6 +19,7 @@ from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.network import Weather
 from aegis_replication.simulation.plan import HEAVY, KINDS, Plan
 from aegis_replication.simulation.pressure import PRESSURE, Pressure
+from aegis_replication.simulation.rot import Rot
 from aegis_replication.simulation.sectors import SECTOR_BYTES
 from aegis_replication.simulation.workload import Client
 
@@ -27,7 +28,7 @@ class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
     # fmt: off
-    __slots__ = ("churn", "clocks", "cluster", "damaged", "echoes", "plan", "pressure", "random", "_awaited",
+    __slots__ = ("churn", "clocks", "cluster", "echoes", "plan", "pressure", "random", "rot", "_awaited",
                  "_dismissed", "_kinds", "_timeout_ms", "_weights")
     # fmt: on
 
@@ -41,8 +42,7 @@ class Nemesis:
         self.pressure = Pressure(cluster, cluster.clock.random("pressure"), self._later)
         self._kinds = clock_plan.kinds if clock_plan.is_alone and clock_plan.kinds else (*plan.kinds, *clock_plan.kinds)
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
-        # The one node whose disk has turned bits; never two at once.
-        self.damaged: NodeId | None = None
+        self.rot = Rot(cluster, cluster.clock.random("rot"))
         self._weights = [3 if kind in HEAVY else 1 for kind in self._kinds]
         self._awaited: set[NodeId] = set()  # down, their start is planned
         self._dismissed = False
@@ -103,8 +103,7 @@ class Nemesis:
         if host.state == "refused":
             self._count("damage_refused")
             host.disk.put_back()
-            if self.damaged == name:
-                self.damaged = None
+            self.rot.struck.discard(name)
         if host.state in ("down", "refused"):
             self.cluster.start(name)
 
@@ -221,7 +220,12 @@ class Nemesis:
             if self.random.random() < 0.6:  # so that it is still writing when it is told that its tail is in vain
                 host.disk.speed = DiskSpeed(self._timeout_ms * (1.0 + 5.0 * self.random.random()))
                 self._later(10.0 * self._timeout_ms, self._quick_disk, host)
+            if "rot" in self._kinds:
+                self._later(self._timeout_ms * (3.0 + 2.0 * self.random.random()), self._spoil_tail, host)
             self._later(self._timeout_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
+
+    def _spoil_tail(self, host: Host) -> None:
+        self.rot.rot_tail(host)
 
     def _press(self, host: Host) -> None:
         for client in self._clients():
@@ -378,20 +382,6 @@ class Nemesis:
     def _emptier_disk(self, host: Host) -> None:
         host.disk.full = host.disk.full_in_place = False
 
-    def _damage(self) -> None:
-        """Bits turn in what was flushed a while ago, while the node is down: it must notice, or not need them."""
-        host = self._victim()
-        if host is None or self.damaged is not None:
-            return
-        # In the log only what a later record covers: damage of the very last flush can't be told from a torn write.
-        places = [*host.disk.old_places(f"{ROOT}/data/log"), *host.disk.old_places(f"{ROOT}/data/snapshots")[-4:]]
-        self.cluster.crash(host.node, losing=self.random.choice(("nothing", "some")))
-        if places:
-            self.damaged = host.node
-            place = self.random.choice(places[-60:])
-            if host.disk.flip(place.path, place.offset + self.random.randrange(place.length), self.random.randrange(8)):
-                self._count("bit_flip")
-
     def _garbage(self) -> None:
         """Bits turn behind the log's end, where nothing is written yet or old records lie: the node must start."""
         host = self._victim()
@@ -441,7 +431,8 @@ _STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
     "crash_while_flushing": Nemesis._crash_while_flushing,
     "failing_disk": Nemesis._failing_disk,
     "full_disk": Nemesis._full_disk,
-    "damage": Nemesis._damage,
+    "damage": lambda nemesis: nemesis.rot.damage(),
+    "rot": lambda nemesis: nemesis.rot.rot(),
     "garbage": Nemesis._garbage,
     "clock_jump": Nemesis._clock_jump,
     "client_crash": Nemesis._client_crash,

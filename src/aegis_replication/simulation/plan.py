@@ -31,13 +31,14 @@ KINDS: Final = (
     "failing_disk",
     "full_disk",
     "damage",
+    "rot",
     "garbage",
     "clock_jump",
     "client_crash",
 )
 """What the nemesis can do. What it causes is counted by its effect: a partition by the packets that it stopped."""
 
-HEAVY: Final = frozenset(("lonely_leader", "crash_while_flushing"))
+HEAVY: Final = frozenset(("lonely_leader", "crash_while_flushing", "rot"))
 """These meet the most rules at once, and strike more often."""
 
 COUNTED: Final = (
@@ -65,6 +66,10 @@ COUNTED: Final = (
     "disk_full",
     "disk_regained",
     "bit_flip",
+    "rot_one",
+    "rot_two",
+    "rot_tail",
+    "entry_repaired",
     "damage_refused",
     "garbage_behind_tail",
     "clock_jump",

@@ -25,10 +25,9 @@ from aegis_replication.storage.records import (
     HardStateBody,
     RecordType,
     checksum_seed,
-    decode_body,
     show_position,
 )
-from aegis_replication.storage.recovery import Chain, ChainRecord, replay
+from aegis_replication.storage.recovery import Chain, ChainRecord, decode_record, replay
 from aegis_replication.storage.segments import SEGMENT_BYTES, SegmentFiles
 from aegis_replication.storage.snapshots import FileSnapshots, SnapshotReader
 
@@ -62,7 +61,7 @@ class SnapshotView(msgspec.Struct, frozen=True):
 class Finding(msgspec.Struct, frozen=True):
     """Something that isn't as a clean stop leaves it."""
 
-    severity: str  # "damage": must not be; "torn": an unfinished last write, cut off at the next start
+    severity: str  # "damage": must not be; "healed": no longer needed; "torn": an unfinished last write, to be cut off
     path: str
     offset: int
     message: str
@@ -70,6 +69,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 TORN: Final = "torn"
 DAMAGE: Final = "damage"
+HEALED: Final = "healed"
 
 
 class Inspection:
@@ -146,7 +146,22 @@ class Inspection:
 
     def _verify_log(self, findings: list[Finding]) -> None:
         chain = self._chain()
-        replay(chain, self._segments.path_of).check_whole(self._segments.path_of)
+        replayed = replay(chain, self._segments.path_of)
+        replayed.check_whole(self._segments.path_of)
+        lost = {
+            (self._segments.path_of(position >> 32), position & 0xFFFF_FFFF): f"entry {index} of group {group}"
+            for group, records in replayed.groups.items()
+            for index, position in records.damaged.items()
+        }
+        for each in chain.damage:
+            severity, what = DAMAGE, "what was there is known, and put back at the next start"
+            if not each.is_whole:
+                severity, what = HEALED, "the entry stands whole further on, or isn't needed any more"
+            if (entry := lost.get((each.path, each.offset))) is not None:
+                severity, what = DAMAGE, f"{entry} is known and not whole: the node asks the other members for it"
+            findings.append(
+                Finding(severity, each.path, each.offset, f"expected {each.expected}, found {each.found}; {what}")
+            )
         if chain.leftovers:
             path, offset = self._segments.path_of(chain.end >> 32), chain.end & 0xFFFF_FFFF
             text = f"the log ends here; {len(chain.leftovers)} records of unfinished writes lie behind it"
@@ -175,6 +190,9 @@ class Inspection:
             replayed.check_whole(self._segments.path_of)
             newest = self._snapshots.find()
             for group, records in sorted(replayed.groups.items()):
+                for index, position in sorted(records.damaged.items()):
+                    path, offset = self._segments.path_of(position >> 32), position & 0xFFFF_FFFF
+                    raise CorruptRecord(path, offset, f"entry {index} of group {group}, whole", "a damaged payload")
                 found[group] = records.as_group()
                 found[group].snapshot = newest.get(group)
             for group, meta in sorted(newest.items()):  # named, and then the node went down before the log said so
@@ -202,7 +220,7 @@ class Inspection:
 
 def view(record: ChainRecord) -> RecordView:
     """A record for people."""
-    header, value = record.header, decode_body(record.header.type, record.body)
+    header, value = record.header, decode_record(record)
     shown = RecordView(
         position=show_position(record.position),
         type=RecordType(header.type).name.lower(),
@@ -213,7 +231,8 @@ def view(record: ChainRecord) -> RecordView:
     replace = msgspec.structs.replace
     if isinstance(value, Entry):
         group, kind = read_frame_header(value.frame).group, Kind(value.kind).name.lower()
-        return replace(shown, group=group, term=value.term, index=value.index, kind=kind, count=value.count)
+        shown = replace(shown, group=group, term=value.term, index=value.index, kind=kind, count=value.count)
+        return replace(shown, detail="its payload is damaged") if record.is_damaged else shown
     if isinstance(value, HardStateBody):
         return replace(shown, group=value.group, term=value.term, detail=f"voted for {value.voted_for or 'nobody'}")
     if isinstance(value, BaseBody):

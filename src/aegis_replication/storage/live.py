@@ -14,7 +14,9 @@ _first = itemgetter(0)
 class GroupRecords:
     """Where one group's newest hard state, its base and each of its entries stand."""
 
-    __slots__ = ("hard_state", "hard_place", "base", "snapshot", "base_place", "places", "sizes", "terms")
+    # fmt: off
+    __slots__ = ("hard_state", "hard_place", "base", "snapshot", "base_place", "damaged", "places", "sizes", "terms")
+    # fmt: on
 
     def __init__(self) -> None:
         self.hard_state: HardState | None = None
@@ -27,6 +29,8 @@ class GroupRecords:
         # Position and bytes of the record of entry base.index + 1 + i. Invariant: equally long.
         self.places: array[int] = array("Q")
         self.sizes: array[int] = array("L")
+        # Indexes of entries that aren't whole on this disk: they stay where they are until they are repaired.
+        self.damaged: set[LogIndex] = set()
         # (first index, term) of each run of entries of one term, in order.
         self.terms: list[tuple[LogIndex, Term]] = []
 
@@ -121,6 +125,8 @@ class LiveRecords:
         for i in range(gone):
             self._lose(records.places[i], records.sizes[i])
         del records.places[:gone], records.sizes[:gone]
+        if records.damaged:
+            records.damaged = set() if body.reset else {index for index in records.damaged if index > body.index}
         records.base, records.snapshot = EntryId(body.term, body.index), body.snapshot
         if not records.places:
             records.terms.clear()
@@ -147,6 +153,7 @@ class LiveRecords:
         for i in range(index - first, len(records.places)):
             self._lose(records.places[i], records.sizes[i])
         del records.places[index - first :], records.sizes[index - first :]
+        records.damaged = {damaged for damaged in records.damaged if damaged < index}
         while records.terms and records.terms[-1][0] >= index:
             records.terms.pop()
 
@@ -156,6 +163,15 @@ class LiveRecords:
         self._lose(records.places[at], records.sizes[at])
         self._gain(position, size)
         records.places[at], records.sizes[at] = position, size
+        records.damaged.discard(index)
+
+    def has_damage_in(self, segment: int) -> bool:
+        """Does a needed entry stand there that isn't whole?"""
+        return any(
+            records.places[index - records.base.index - 1] >> 32 == segment
+            for records in self.groups.values()
+            for index in records.damaged
+        )
 
     def needed_in(self, segment: int) -> list[tuple[GroupId, LogIndex]]:
         """What a segment holds that is needed: (group, index) of entries, index 0 for a hard state, -1 for a base."""

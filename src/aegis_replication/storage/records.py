@@ -15,7 +15,7 @@ import msgspec
 
 from aegis_replication.errors import IncompatibleVersion
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import FRAME_HEADER_BYTES, Entry, SnapshotMeta, decode_entry
+from aegis_replication.log import FRAME_HEADER_BYTES, Entry, SnapshotMeta, decode_entry, read_frame_header
 
 Position = int
 """Where a record stands in the log: segment id << 32 | offset in the segment. Rises for ever, never used twice."""
@@ -25,12 +25,13 @@ ALIGNMENT: Final = 16
 CARRIED: Final = 1  # flag: an older record written anew before its segment is recycled; it replaces nothing
 
 # magic, segment, offset, type, flags, reserved, flushed before, body bytes, previous record's checksum, body's checksum
-_FIELDS = Layout("<IIIBBHQIII")
+FIELDS = Layout("<IIIBBHQIII")
 _CHECKSUM = Layout("<I")
-HEADER_BYTES: Final = _FIELDS.size + _CHECKSUM.size
+FIELDS_BYTES: Final = FIELDS.size
+HEADER_BYTES: Final = FIELDS_BYTES + _CHECKSUM.size
 # The header's checksum reaches over this much of the body, so that an entry's identity (term, index, checksum) stays
 # known when only its payload is damaged.
-_COVERED: Final = FRAME_HEADER_BYTES
+COVERED_BYTES: Final = FRAME_HEADER_BYTES
 
 _PATTERN = Layout("<II")
 _PADDING = tuple(bytes(count) for count in range(ALIGNMENT))
@@ -102,7 +103,7 @@ def pack_header(
     body_checksum: int,
 ) -> tuple[bytes, int]:
     """The header in front of `body` at `position`, and its own checksum, which the next record repeats."""
-    fields = _FIELDS.pack(
+    fields = FIELDS.pack(
         MAGIC,
         position >> 32,
         position & 0xFFFF_FFFF,
@@ -114,7 +115,7 @@ def pack_header(
         previous,
         body_checksum,
     )
-    checksum = crc32(body[:_COVERED], crc32(fields, seed))
+    checksum = crc32(body[:COVERED_BYTES], crc32(fields, seed))
     return fields + _CHECKSUM.pack(checksum), checksum
 
 
@@ -123,19 +124,24 @@ def padding(body_bytes: int) -> bytes:
     return _PADDING[-(HEADER_BYTES + body_bytes) % ALIGNMENT]
 
 
+def join_record(header: bytes, body: bytes) -> bytes:
+    """A whole record: header, body, padding."""
+    return header + body + padding(len(body))
+
+
 def read_header(seed: int, segment: int, data: bytes, offset: int) -> Header | None:
     """The header at `offset` of a segment, if there is one that was written for exactly this place."""
     if offset + HEADER_BYTES > len(data):
         return None
     magic, of_segment, of_offset, type_, flags, _, flushed_before, body_bytes, previous, body_checksum = (
-        _FIELDS.unpack_from(data, offset)
+        FIELDS.unpack_from(data, offset)
     )
     if magic != MAGIC or not is_at_home(of_segment, of_offset, segment, offset):
         return None
     body = offset + HEADER_BYTES
-    fields = data[offset : offset + _FIELDS.size]
-    checksum = crc32(data[body : body + min(body_bytes, _COVERED)], crc32(fields, seed))
-    if checksum != _CHECKSUM.unpack_from(data, offset + _FIELDS.size)[0] or body + body_bytes > len(data):
+    fields = data[offset : offset + FIELDS.size]
+    checksum = crc32(data[body : body + min(body_bytes, COVERED_BYTES)], crc32(fields, seed))
+    if checksum != _CHECKSUM.unpack_from(data, offset + FIELDS.size)[0] or body + body_bytes > len(data):
         return None
     return Header(of_segment, of_offset, type_, flags, flushed_before, body_bytes, previous, body_checksum, checksum)
 
@@ -216,6 +222,12 @@ _DECODERS: dict[int, "msgspec.msgpack.Decoder[HardStateBody | BaseBody | FirstBo
     RecordType.BASE: msgspec.msgpack.Decoder(BaseBody),
     RecordType.FIRST: msgspec.msgpack.Decoder(FirstBody),
 }
+
+
+def decode_head(body: bytes) -> Entry:
+    """An entry of which only the head is right, as the checksum of its record's header proves."""
+    head = read_frame_header(body)
+    return Entry(head.term, head.index, head.kind, head.count, head.stamp, body)
 
 
 def decode_body(type_: int, body: bytes) -> Entry | Body | None:

@@ -5,9 +5,20 @@ from typing import NamedTuple
 
 from aegis_replication.errors import CorruptRecord, IncompatibleVersion, ProtocolError
 from aegis_replication.ids import GroupId, LogIndex
-from aegis_replication.log import NOTHING, Entry, EntryId, HardState, RecoveredGroup, SnapshotMeta, read_frame_header
+from aegis_replication.log import (
+    NOTHING,
+    Entry,
+    EntryId,
+    HardState,
+    Kind,
+    RecoveredGroup,
+    SnapshotMeta,
+    read_frame_header,
+)
+from aegis_replication.storage.mending import Damage, Mended, mend_body, mend_header
 from aegis_replication.storage.records import (
     CARRIED,
+    END_BYTES,
     HEADER_BYTES,
     BaseBody,
     Body,
@@ -18,6 +29,7 @@ from aegis_replication.storage.records import (
     RecordType,
     body_fault,
     decode_body,
+    decode_head,
     follows,
     later_headers,
     position_of,
@@ -35,6 +47,7 @@ class ChainRecord(NamedTuple):
 
     header: Header
     body: bytes
+    is_damaged: bool = False  # of an entry, only the head is right: who it is, and its checksum
 
     @property
     def position(self) -> Position:
@@ -49,8 +62,8 @@ class Chain:
     """The records of consecutive segments from the first on, each proved by the one before; iterate once.
 
     Afterwards `end` is where the next record belongs, `previous` the last one's checksum (None: there is none) and
-    `last_type` its type, `fault` what was expected and found at `end`, and `leftovers` all headers behind it that were
-    written for where they stand.
+    `last_type` its type, `fault` what was expected and found at `end`, `leftovers` all headers behind it that were
+    written for where they stand, and `damage` the records before it that are known and not as they were written.
     """
 
     def __init__(self, segments: Sequence[int], load: Load, seed: int, path_of: Callable[[int], str]) -> None:
@@ -60,6 +73,10 @@ class Chain:
         self.last_type = 0
         self.fault = ("", "")
         self.leftovers: list[Header] = []
+        self.damage: list[Damage] = []
+        # What the last record said, and any later one is known to say: all before it was flushed.
+        self._flushed: Position = 0
+        self._flushed_at_last: Position = 0
 
     def __iter__(self) -> Iterator[ChainRecord]:
         for count, segment in enumerate(self._segments, start=1):
@@ -67,20 +84,83 @@ class Chain:
             offset = RECORDS_START
             while offset == RECORDS_START or self.last_type != RecordType.END:
                 header = self._believe(segment, data, offset)
-                if header is None:
-                    self.end = position_of(segment, offset)
-                    self.leftovers = later_headers(self._seed, segment, data, offset)
-                    for later in self._segments[count:]:
-                        self.leftovers += later_headers(self._seed, later, self._load(later), RECORDS_START)
-                    return
-                start = offset + HEADER_BYTES
-                yield ChainRecord(header, data[start : start + header.body_bytes])
+                if header is not None:
+                    start = offset + HEADER_BYTES
+                    record = ChainRecord(header, data[start : start + header.body_bytes])
+                else:
+                    later = self._segments[count:]
+                    rescued = self._rescue(segment, data, offset, later)
+                    if rescued is None:
+                        self.end = position_of(segment, offset)
+                        self.leftovers = self._headers_behind(segment, data, offset, later)
+                        return
+                    record = rescued
+                    header = record.header
+                yield record
                 self.previous, self.last_type, offset = header.checksum, header.type, header.end
+                self._flushed = header.flushed_before
         # A segment's end is written only after the next one has its name.
         segment = self._segments[-1]
         raise CorruptRecord(
             self._path_of(segment + 1), 0, f"the segment in which the log goes on after {segment}", "no such file"
         )
+
+    def _headers_behind(self, segment: int, data: bytes, offset: int, later: Sequence[int]) -> list[Header]:
+        found = later_headers(self._seed, segment, data, offset)
+        for behind in later:
+            found += later_headers(self._seed, behind, self._load(behind), RECORDS_START)
+        return found
+
+    # --- damaged records ---
+
+    def _rescue(self, segment: int, data: bytes, offset: int, later: Sequence[int]) -> ChainRecord | None:
+        """The record at `offset`, which isn't whole, if it was once and can be known; None for anything else.
+
+        Whole again as those around it tell it, or, of an entry, at least the head: who it is, and its checksum.
+        """
+        if not self._was_flushed(segment, data, offset, later):
+            return None
+        header, fault = read_header(self._seed, segment, data, offset), self.fault
+        if header is not None and follows(header, self.previous):
+            record = Mended(header, data[offset : header.end], is_whole=False)
+        else:
+            following, end = self._following(segment, data, offset, later)
+            raw, position = data[offset:end], position_of(segment, offset)
+            if following is None:
+                return None
+            mended = mend_header(self._seed, position, raw, self.previous, self._flushed, following)
+            if mended is None:
+                return None
+            record = mended
+        kind = _kind_of(record)
+        if not record.is_whole and kind != Kind.COMMANDS:
+            record = mend_body(record.header, record.data) or record
+        body = record.data[HEADER_BYTES : HEADER_BYTES + record.header.body_bytes]
+        # A node must know who the members are; and other records are known whole or not at all.
+        if not record.is_whole and kind in (None, Kind.CONFIGURATION):
+            return None
+        is_news = record.data != data[offset : offset + len(record.data)]
+        better = record.data if is_news else None
+        self.damage.append(Damage(self._path_of(segment), offset, *fault, record.is_whole, better))
+        return ChainRecord(record.header, body, is_damaged=not record.is_whole)
+
+    def _was_flushed(self, segment: int, data: bytes, offset: int, later: Sequence[int]) -> bool:
+        """Does a later record show that what stands there was flushed once? Else it is an unfinished last write."""
+        position = position_of(segment, offset)
+        if position >= self._flushed_at_last:
+            headers = self._headers_behind(segment, data, offset, later)
+            if is_damage(position, headers) is None:
+                return False
+            self._flushed_at_last = max(header.flushed_before for header in headers)
+        return True
+
+    def _following(self, segment: int, data: bytes, offset: int, later: Sequence[int]) -> tuple[Header | None, int]:
+        """The next whole header behind `offset`, and where the record at `offset` ends if that one follows it."""
+        in_segment = later_headers(self._seed, segment, data, offset + 1)
+        if in_segment:
+            return in_segment[0], in_segment[0].offset
+        first = read_header(self._seed, later[0], self._load(later[0]), RECORDS_START) if later else None
+        return first, offset + END_BYTES
 
     def _believe(self, segment: int, data: bytes, offset: int) -> Header | None:
         """The header of the whole record at `offset`; else None, and `fault` says what is wrong with it."""
@@ -102,6 +182,17 @@ class Chain:
         return header
 
 
+def _kind_of(record: Mended) -> int | None:
+    """Of an entry whose head is right, its kind; None for other records."""
+    is_frame = record.header.type == RecordType.FRAME
+    return read_frame_header(record.data, HEADER_BYTES).kind if is_frame else None
+
+
+def decode_record(record: ChainRecord) -> Entry | Body | None:
+    """What it holds: of a damaged entry who it is, around a payload that isn't its own. Raises as `decode_body`."""
+    return decode_head(record.body) if record.is_damaged else decode_body(record.header.type, record.body)
+
+
 def is_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
     """A later record whose writer had flushed past `end`, so that the bytes there were good once; None: a torn tail.
 
@@ -113,7 +204,7 @@ def is_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
 class RecoveredRecords:
     """One group as its records tell it, before gaps are looked for."""
 
-    __slots__ = ("base", "base_place", "entries", "hard_place", "hard_state", "highest", "snapshot")
+    __slots__ = ("base", "base_place", "damaged", "entries", "hard_place", "hard_state", "highest", "snapshot")
 
     def __init__(self) -> None:
         self.hard_state: HardState | None = None
@@ -124,16 +215,21 @@ class RecoveredRecords:
         # Index -> the entry, and where its record stands. May have holes until a record carried forward fills them.
         self.entries: dict[LogIndex, tuple[Entry, Position, int]] = {}
         self.highest: LogIndex = 0
+        # Of which of them only the head is right, and where.
+        self.damaged: dict[LogIndex, Position] = {}
 
     def as_group(self) -> RecoveredGroup:
         """What a node begins with. Of records without a hole."""
         entries = [self.entries[index][0] for index in range(self.base.index + 1, self.highest + 1)]
-        return RecoveredGroup(self.hard_state or HardState(), self.base, entries, self.snapshot)
+        return RecoveredGroup(
+            self.hard_state or HardState(), self.base, entries, self.snapshot, tuple(sorted(self.damaged))
+        )
 
     def drop_from(self, index: LogIndex) -> None:
         """Forget the entries at and after `index`."""
         for gone in range(index, self.highest + 1):
             self.entries.pop(gone, None)
+            self.damaged.pop(gone, None)
         self.highest = min(self.highest, index - 1)
 
 
@@ -168,14 +264,20 @@ class Replay:
         if not record.header.flags & CARRIED and entry.index <= records.highest:
             records.drop_from(entry.index)  # it took their place when it was written (§5.3)
         records.entries[entry.index] = (entry, record.position, record.size)
+        if record.is_damaged:
+            records.damaged[entry.index] = record.position
+        else:
+            records.damaged.pop(entry.index, None)
         records.highest = max(records.highest, entry.index)
 
     def _take_base(self, records: RecoveredRecords, body: BaseBody, record: ChainRecord) -> None:
         if body.reset:
             records.entries.clear()
+            records.damaged.clear()
             records.highest = 0
         for gone in [index for index in records.entries if index <= body.index]:
             del records.entries[gone]
+            records.damaged.pop(gone, None)
         records.highest = max(records.highest, body.index)
         records.base, records.snapshot = EntryId(body.term, body.index), body.snapshot
         records.base_place = (record.position, record.size)
@@ -201,7 +303,7 @@ def replay(chain: Chain, path_of: Callable[[int], str]) -> Replay:
     for record in chain:
         path, offset = path_of(record.header.segment), record.header.offset
         try:
-            value = decode_body(record.header.type, record.body)
+            value = decode_record(record)
         except ProtocolError as error:
             raise CorruptRecord(path, offset, "an entry", str(error)) from None
         except IncompatibleVersion as error:

@@ -69,7 +69,7 @@ class Recycler:
             return False
         elif not wal.live.by_segment.get(oldest):
             self._give_free(oldest)
-        elif self._is_sparse():
+        elif self._is_sparse() and not wal.live.has_damage_in(oldest):
             handle = self._files.open(wal.segments.path_of(oldest), "read")
             self._carrying = (handle, oldest, deque(wal.live.needed_in(oldest)))
         else:

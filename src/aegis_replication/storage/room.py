@@ -61,6 +61,7 @@ class Room:
                 sizes.append(_VALUE_BYTES + len(write.snapshot.configuration))
             sizes.append(_VALUE_BYTES)
             sizes.extend([len(entry.frame) + RECORD_OVERHEAD_BYTES for entry in write.entries])
+            sizes.extend([len(entry.frame) + RECORD_OVERHEAD_BYTES for entry in write.repairs])
         segment, offset = end >> 32, end & 0xFFFF_FFFF
         if offset + sum(sizes) <= limit:
             return

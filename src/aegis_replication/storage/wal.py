@@ -19,7 +19,9 @@ from aegis_replication.log import (
 from aegis_replication.storage.base import Identity
 from aegis_replication.storage.files import Files
 from aegis_replication.storage.live import LiveRecords
+from aegis_replication.storage.mending import put_right
 from aegis_replication.storage.records import (
+    CARRIED,
     END_BYTES,
     HEADER_BYTES,
     BaseBody,
@@ -178,6 +180,7 @@ class Wal:
         One that is newer than the log says is taken up: it was named, and then the node went down.
         """
         with self.using_disk("cut off the unfinished last write"):
+            put_right(self._files, found.chain.damage)
             self._cut_tail(found.chain)
             self._enter_last(found.segments, found.chain)
         groups = {group: self._adopt(group, records) for group, records in sorted(found.groups.items())}
@@ -232,6 +235,7 @@ class Wal:
         group_found = found.as_group()
         for entry in group_found.entries:
             self.live.place_entry(records, *found.entries[entry.index])
+        records.damaged.update(found.damaged)
         return group_found
 
     def _take_up(self, newer: list[LogWrite], groups: dict[GroupId, RecoveredGroup]) -> None:
@@ -251,7 +255,7 @@ class Wal:
             group, records = groups[write.group], self.live.of(write.group)
             kept = len(records.places)
             group.entries = group.entries[len(group.entries) - kept :]
-            group.base, group.snapshot = records.base, records.snapshot
+            group.base, group.snapshot, group.damaged = records.base, records.snapshot, tuple(sorted(records.damaged))
 
     # --- writing ---
 
@@ -286,6 +290,10 @@ class Wal:
         if state is not None:
             body = HardStateBody(write.group, state.term, state.voted_for)
             live.place_hard_state(records, state, *self.put_value(RecordType.HARD_STATE, body))
+        for entry in write.repairs:
+            if entry.index in records.damaged:
+                place = self.put(RecordType.FRAME, entry.frame, frame_checksum(entry.frame), CARRIED)
+                live.move_entry(records, entry.index, *place)
         for entry in write.entries:
             frame = entry.frame
             position, size = self.put(RecordType.FRAME, frame, frame_checksum(frame))

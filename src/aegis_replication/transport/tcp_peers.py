@@ -35,10 +35,11 @@ from aegis_replication.transport.tcp_links import ALIVE_PACKET, CONNECT_SECONDS,
 from aegis_replication.wire import (
     ALIVE,
     APPEND,
+    ENTRIES_LACKED,
+    ENTRY_FOUND,
     INSTALL_SNAPSHOT,
     PIECE,
     PIECE_BYTES,
-    READ_INDEX_REPLY,
     REQUEST_VOTE,
     Hello,
     encode_hello,
@@ -49,7 +50,7 @@ STRANGERS_MAX: Final = 64  # connections that haven't shaken hands yet
 SMALL_PACKET_BYTES: Final = 4096  # votes, replies: whatever isn't an append or a snapshot
 ANSWER_BYTES_MAX: Final = 64 * 1024  # signs of life that a peer doesn't take
 
-_LARGE_KINDS: Final = frozenset((APPEND, INSTALL_SNAPSHOT, PIECE))
+_LARGE_KINDS: Final = frozenset((APPEND, INSTALL_SNAPSHOT, ENTRY_FOUND, PIECE))
 
 
 class PeerStatistics(msgspec.Struct, frozen=True):
@@ -393,7 +394,7 @@ class _Inbound(asyncio.Protocol):
             kind = packet[0]
             if kind not in _LARGE_KINDS and len(packet) > SMALL_PACKET_BYTES:
                 raise ProtocolError(f"a packet of kind {kind} with {len(packet):,} bytes")
-            if REQUEST_VOTE <= kind <= READ_INDEX_REPLY:
+            if REQUEST_VOTE <= kind <= ENTRIES_LACKED:
                 on_peer_packet(self.peer, kind, packet[1:])
             elif kind == PIECE:
                 self._take_piece(packet)
@@ -426,7 +427,7 @@ class _Inbound(asyncio.Protocol):
         pieces += memoryview(packet)[2:]
         if packet[1]:
             kind = pieces[0]
-            if kind not in (APPEND, INSTALL_SNAPSHOT):
+            if kind not in (APPEND, INSTALL_SNAPSHOT, ENTRY_FOUND):
                 raise ProtocolError(f"a packet of kind {kind} in pieces")
             body = bytes(memoryview(pieces)[1:])
             self._pieces = bytearray()

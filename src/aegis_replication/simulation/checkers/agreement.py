@@ -3,7 +3,8 @@
 from zlib import crc32
 
 from aegis_replication.consensus.configuration import Configuration
-from aegis_replication.consensus.messages import Message, RequestVote, VoteReply
+from aegis_replication.consensus.damage import has_whole
+from aegis_replication.consensus.messages import EntryFound, Message, RepairMessage, RequestVote, VoteReply
 from aegis_replication.consensus.quorum import is_supported
 from aegis_replication.engine.effects import RoleChanged
 from aegis_replication.engine.replica import Replica
@@ -65,7 +66,9 @@ class AgreementChecker:
     def on_sent(self, node: NodeId, target: NodeId, message: Message) -> None:
         """A node votes once a term and speaks of no term below one it spoke of, over restarts too (§5.1, §5.2)."""
         pre = isinstance(message, RequestVote | VoteReply) and message.pre
-        if not pre:
+        if isinstance(message, EntryFound):
+            self.on_found(node, message.entry)
+        elif not pre and not isinstance(message, RepairMessage):
             spoken = self.spoken.get(node, 0)
             if message.term < spoken:
                 raise self._broken(
@@ -86,6 +89,8 @@ class AgreementChecker:
 
     def on_change(self, node: NodeId, change: RoleChanged, replica: Replica) -> None:
         """At most one leader a term, and it holds all that is committed (Election Safety, Leader Completeness)."""
+        if change.role in ("candidate", "leader"):
+            self._check_whole(node, change, replica)
         if change.role != "leader":
             return
         first = self.leaders.setdefault(change.term, node)
@@ -104,12 +109,27 @@ class AgreementChecker:
                 f"{node} leads term {change.term} without committed {last.term}:{last.index} (there: term {held})",
             )
 
+    def _check_whole(self, node: NodeId, change: RoleChanged, replica: Replica) -> None:
+        """Whose disk is damaged couldn't send what a leader must send (FAST'18)."""
+        if replica.raft.log.is_damaged:
+            raise self._broken("a damaged log doesn't lead", f"{node} is {change.role} of term {change.term}")
+
     # --- what a node holds ---
 
     def on_write(self, node: NodeId, write: LogWrite, replica: Replica) -> None:
         """Two logs that hold the same id hold the same entry, after the same entry (Log Matching)."""
-        for entry in write.entries:
+        for entry in (*write.repairs, *write.entries):
             self._match(node, entry, replica)
+
+    def on_found(self, node: NodeId, entry: Entry) -> None:
+        """What a disk gives back, or a node gives to another, is what a leader made under that id."""
+        known, _ = self.entries.get(entry.id, (None, 0))
+        if known is not None and known != crc32(entry.frame):
+            raise self._broken(
+                "nothing damaged is believed",
+                f"{node} holds entry {entry.term}:{entry.index} with checksum {crc32(entry.frame):08x}, it was made "
+                f"with {known:08x}",
+            )
 
     def _match(self, node: NodeId, entry: Entry, replica: Replica) -> None:
         log = replica.raft.log
@@ -161,7 +181,8 @@ class AgreementChecker:
         is_first = len(committed) < log.committed
         for index in range(max(first, log.first), log.committed + 1):
             entry = log.get(index)
-            fact = (entry.id, crc32(entry.frame))
+            is_whole = has_whole(log, entry.id)  # else its disk knows that what it holds is wrong
+            fact = (entry.id, crc32(entry.frame) if is_whole else self.entries[entry.id][0])
             if index <= len(committed):
                 if committed[index - 1] != fact:
                     raise self._broken(

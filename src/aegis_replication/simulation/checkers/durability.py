@@ -25,12 +25,13 @@ from aegis_replication.log import Entry, EntryId, HardState, LogWrite, Recovered
 class Shadow:
     """What one replica's disk holds for certain, and what is on its way there."""
 
-    __slots__ = ("base", "hard_state", "named", "snapshot", "terms", "under_way")
+    __slots__ = ("base", "damaged", "hard_state", "named", "snapshot", "terms", "under_way")
 
     def __init__(self) -> None:
         self.hard_state = HardState()
         self.base: LogIndex = 0  # entries up to here are in a snapshot
         self.terms: list[Term] = []  # of the entries after base
+        self.damaged: set[LogIndex] = set()  # entries that are known, and not whole
         self.snapshot = EntryId(0, 0)  # the newest snapshot point in the log
         # The newest snapshot that is on the disk under its name, whether or not the log was told of it.
         self.named = EntryId(0, 0)
@@ -57,13 +58,16 @@ class Shadow:
 
     @property
     def applicable(self) -> LogIndex:
-        """What a machine may show: entries on this disk, or a snapshot there."""
-        return max(self.last_index, self.named.index)
+        """What a machine may show: entries on this disk up to the first that isn't whole, or a snapshot there."""
+        first = min((index for index in self.damaged if index > self.named.index), default=self.last_index + 1)
+        return max(first - 1, self.named.index)
 
     def settle(self, number: int) -> None:
         """Write `number` and all before it are on disk."""
         while self.under_way and self.under_way[0].number <= number:
-            for part in _parts(self.under_way.popleft()):
+            write = self.under_way.popleft()
+            self.damaged.difference_update(entry.index for entry in write.repairs)
+            for part in _parts(write):
                 self.take(part)
 
     def take(self, part: "SnapshotMeta | HardState | Entry | tuple[SnapshotMeta, bool]") -> None:
@@ -74,12 +78,13 @@ class Shadow:
             if part.index <= self.base:
                 return
             del self.terms[part.index - self.base - 1 :]
+            self.damaged = {index for index in self.damaged if index < part.index}
             self.terms.append(part.term)
         elif isinstance(part, tuple):
             meta, reset = part
             self.snapshot = max(self.snapshot, meta.id, key=lambda point: point.index)
             if reset or not self.holds(meta.id):
-                self.base, self.terms = meta.index, []
+                self.base, self.terms, self.damaged = meta.index, [], set()
             # Otherwise the log is kept as it is: a trailing tail may still be asked for.
 
     def copy(self) -> "Shadow":
@@ -151,6 +156,7 @@ class DurabilityChecker:
         fresh = Shadow()
         fresh.hard_state = recovered.hard_state
         fresh.base, fresh.terms = recovered.base.index, [entry.term for entry in recovered.entries]
+        fresh.damaged = set(recovered.damaged)
         fresh.snapshot, fresh.named = expected.snapshot, expected.named
         if recovered.snapshot is not None:
             fresh.name_snapshot(recovered.snapshot.id)

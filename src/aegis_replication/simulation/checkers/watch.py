@@ -73,6 +73,9 @@ class Watch:
             found = recovered.get(group) or empty_group()
             self.durability.on_recovered(host.node, group, found)
             self.agreement[group].on_restarted(host.node)
+            for entry in found.entries:
+                if entry.index not in found.damaged:
+                    self.agreement[group].on_found(host.node, entry)
 
     def on_effects(self, host: Host, effects: Effects) -> None:
         node, agreement, durability = host.node, self.agreement, self.durability
@@ -82,6 +85,7 @@ class Watch:
             self.members[group].on_sent(node, target, message, host.replica(group))
         for write in effects.writes:
             durability.shadow(node, write.group).write(write)
+            host.disk.faults["entry_repaired"] += len(write.repairs)
             agreement[write.group].on_write(node, write, host.replica(write.group))
             self.members[write.group].on_write(node, write, host.replica(write.group))
         for change in effects.changes:

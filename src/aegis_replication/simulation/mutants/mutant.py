@@ -46,7 +46,7 @@ class Mutant(NamedTuple):
             yield
 
 
-def instead(owner: Any, name: Any, replacement: Callable[..., Any]) -> Patch:
+def instead(owner: Any, name: Any, replacement: Any) -> Patch:
     """`replacement` takes the place of a method or function."""
     return Patch(owner, name, lambda original: replacement)
 

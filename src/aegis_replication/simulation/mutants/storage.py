@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from aegis_replication.consensus import repair
+from aegis_replication.consensus.member import Member
 from aegis_replication.errors import DiskFull
 from aegis_replication.ids import GroupId
+from aegis_replication.log import Entry, EntryId, ReplicatedLog
 from aegis_replication.simulation.mutants.mutant import Mutant, around, instead
 from aegis_replication.storage import records as record_format
 from aegis_replication.storage import recovery
@@ -116,6 +119,25 @@ def _publish_unflushed_name(publish: Any, snapshots: FileSnapshots, *arguments: 
         snapshots._files = files
 
 
+def _settle_anyway(log: ReplicatedLog) -> None:
+    log.durable = log._written
+
+
+def _may_lead_damaged(member: Member) -> bool:
+    return member.config.priority > 0 and member.configurations.may_vote(member.node)
+
+
+def _has_that_index(log: ReplicatedLog, entry: EntryId) -> bool:
+    return log.first <= entry.index <= log.last_index and log.lost.get(entry.index, 1) != 0
+
+
+def _take_any(log: ReplicatedLog, entry: Entry) -> bool:
+    if log.lost.get(entry.index, 1) != 0:
+        return False
+    log.put_whole(entry)
+    return True
+
+
 STORAGE = (
     Mutant("log_not_flushed", "the log is written and not flushed", (around(Wal, "spill", _write_plainly),)),
     Mutant(
@@ -187,5 +209,20 @@ STORAGE = (
         "snapshot_name_not_flushed",
         "the log is cut although the snapshot's name is not flushed",
         (around(FileSnapshots, "publish", _publish_unflushed_name),),
+    ),
+    Mutant(
+        "damaged_node_leads",
+        "a node stands for election although entries of its log are damaged",
+        (instead(Member, "may_lead", property(_may_lead_damaged)),),
+    ),
+    Mutant(
+        "damaged_entry_counts",
+        "a damaged entry is acknowledged and applied as if it were whole",
+        (instead(ReplicatedLog, "_settle", _settle_anyway),),
+    ),
+    Mutant(
+        "repaired_by_another_entry",
+        "a damaged entry is replaced by whatever another node holds at its index",
+        (instead(repair, "has_whole", _has_that_index), instead(repair, "repair", _take_any)),
     ),
 )
