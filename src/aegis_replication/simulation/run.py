@@ -20,7 +20,7 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, clocks, echoes, mutants, own_disk, pressure
+from aegis_replication.simulation import churn, clocks, echoes, last_resort, mutants, own_disk, pressure
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
@@ -33,7 +33,15 @@ from aegis_replication.simulation.plan import Plan, about_beginnings, draw_plan
 from aegis_replication.simulation.pressure import about_pressure
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 
-COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *echoes.COUNTED, *pressure.COUNTED, *own_disk.COUNTED)
+COUNTED = (
+    *PLANNED,
+    *churn.COUNTED,
+    *clocks.COUNTED,
+    *echoes.COUNTED,
+    *pressure.COUNTED,
+    *own_disk.COUNTED,
+    *last_resort.COUNTED,
+)
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
@@ -186,6 +194,8 @@ class Play:
         for ask in self.workload.read_all():
             cluster.ask(ask)
         cluster.check()
+        if last_resort.is_tried(self.plan.groups, Random(f"{self.seed}/last resort")):
+            last_resort.lose_majority(cluster, self.workload, cluster.clock.random("last resort"))
 
     def _repair(self) -> None:
         """A node whose disk was made anew becomes a member again, or another in its place."""
