@@ -59,6 +59,7 @@ class MemberRow(msgspec.Struct, frozen=True):
     address: str  # where its peers connect
     client_address: str
     incarnation: str  # of its data directory, in hexadecimal; "" while unknown
+    format_highest: int = 0  # the newest format that it can read and write; 0: it isn't connected and can't say
 
 
 class MemberList(msgspec.Struct, frozen=True):
@@ -72,6 +73,7 @@ class MemberList(msgspec.Struct, frozen=True):
     pending: str  # why no change may begin now; "" when one may
     members: tuple[MemberRow, ...]
     lease_ms: int = 0  # for how long voters that heard the leader elect nobody else; 0: leases are off
+    format: int = 1  # of what the group writes; rises by itself when all members know the next
 
     def find(self, node: NodeId) -> MemberRow | None:
         """The row of `node`."""

@@ -18,6 +18,7 @@ from aegis_replication.config.settings import NodeConfig
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.errors import ConfigError
 from aegis_replication.ids import DATA_GROUP, NodeId
+from aegis_replication.log import FORMAT_HIGHEST
 from aegis_replication.node import Node, NodeOptions
 from aegis_replication.node.beginning import close_machines
 from aegis_replication.node.figures import node_figures
@@ -59,6 +60,7 @@ def make_node(config: NodeConfig) -> Node:
         client_address=config.advertise,
         peer_address=config.peer_advertise,
         priority=config.raft.priority,
+        format_highest=config.raft.format_highest,
         limits=limits,
     )
     machine = SessionMachine(KeyValueMachine(KeyValueLimits(value_bytes=limits.value_bytes)))
@@ -138,6 +140,7 @@ def greeting(
     client_address: str,
     peer_address: str = "",
     priority: int = 1,
+    format_highest: int = FORMAT_HIGHEST,
     limits: wire.Limits | None = None,
 ) -> wire.Hello:
     """How a node introduces itself."""
@@ -151,6 +154,7 @@ def greeting(
         client_address=client_address,
         peer_address=peer_address,
         priority=priority,
+        format_highest=format_highest,
         limits=limits or wire.Limits(),
     )
 
@@ -250,6 +254,7 @@ class Member:
             client_address=self.listen or ("" if raft.addresses else self.id),
             peer_address=raft.addresses.get(self.id, ""),
             priority=raft.priority,
+            format_highest=raft.format_highest,
         )
         door = MemoryClientDoor(own)
         self.doors[self.id] = OpenDoor(door, asyncio.get_running_loop())

@@ -5,8 +5,9 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from aegis_replication.admin import MemberList
 from aegis_replication.client.client import connect
-from aegis_replication.errors import AegisError, ChangePending, Retryable
+from aegis_replication.errors import AegisError, ChangePending, IncompatibleVersion, Retryable
 from aegis_replication.node import Node
 
 log = logging.getLogger("aegis.node")
@@ -21,13 +22,14 @@ async def join(node: Node, addresses: Sequence[str], *, as_voter: bool = True) -
 
     It comes in as a learner, and with `as_voter` becomes a voter by itself as soon as it has caught up. Whatever goes
     wrong is said once and tried again: a cluster without a leader comes back, an operator may have to remove an earlier
-    node of this name.
+    node of this name. Raises IncompatibleVersion at once, since no waiting helps there.
     """
     said = ""
     while not _is_member(node):
         pause = PAUSE_SECONDS
         try:
             async with connect("aegis://" + ",".join(addresses), cluster=node.options.cluster) as database:
+                _check_format(node, await database.members(timeout=ATTEMPT_SECONDS))
                 await database.add_node(
                     node.id,
                     node.options.peer_address,
@@ -36,6 +38,8 @@ async def join(node: Node, addresses: Sequence[str], *, as_voter: bool = True) -
                     wait=False,
                     timeout=ATTEMPT_SECONDS,
                 )
+        except IncompatibleVersion:
+            raise
         except AegisError as error:
             if not isinstance(error, Retryable | ChangePending):
                 pause = REFUSED_PAUSE_SECONDS
@@ -44,6 +48,16 @@ async def join(node: Node, addresses: Sequence[str], *, as_voter: bool = True) -
                 log.warning("node=%s: not a member yet, asking again: %s", node.id, error)
         await _wait_member(node, pause)
     log.info("node=%s: joined %s", node.id, ", ".join(sorted(node.replica().raft.configuration.members)))
+
+
+def _check_format(node: Node, members: MemberList) -> None:
+    """Once added, a node that can't read what the cluster writes would be a member that nobody can speak with."""
+    highest = node.options.config.format_highest
+    if members.format > highest:
+        raise IncompatibleVersion(
+            f"{node.id}: the cluster writes format {members.format}, this node may use formats up to {highest}: start "
+            "a program that knows it, and without a lower format_highest"
+        )
 
 
 def _is_member(node: Node) -> bool:

@@ -15,7 +15,21 @@ import msgspec
 from aegis_replication.errors import IncompatibleVersion, ProtocolError
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 
-FRAME_VERSION = 1
+FORMAT_LOWEST = 1
+FORMAT_HIGHEST = 2
+"""The formats that this program reads and writes. A frame names its own, and with it the rules by which its commands
+are applied (2: the results that sessions remember are bounded by bytes). A leader writes the one that its group's
+configuration names, so that all replicas turn to a new one at the same entry.
+"""
+
+
+def check_format(format: int, whose: str) -> None:
+    """Can this program go on where entries of `format` were written? Raises IncompatibleVersion."""
+    if format > FORMAT_HIGHEST:
+        raise IncompatibleVersion(
+            f"{whose} writes format {format}, this program knows {FORMAT_LOWEST} to {FORMAT_HIGHEST}: use a later one"
+        )
+
 
 _FIELDS = Layout("<BBHIQQQII")  # version, kind, flags, group, term, index, stamp, count, payload length
 _CHECKSUM = Layout("<I")
@@ -62,12 +76,24 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     def payload(self) -> memoryview:
         return memoryview(self.frame)[FRAME_HEADER_BYTES:]
 
+    @property
+    def format(self) -> int:
+        return self.frame[0]
+
 
 def make_entry(
-    group: GroupId, term: Term, index: LogIndex, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0
+    group: GroupId,
+    term: Term,
+    index: LogIndex,
+    kind: int,
+    payload: bytes,
+    *,
+    count: int = 0,
+    stamp: int = 0,
+    format: int = FORMAT_LOWEST,
 ) -> Entry:
     """A new entry with its frame: header, checksum of header and payload, payload."""
-    fields = _FIELDS.pack(FRAME_VERSION, kind, 0, group, term, index, stamp, count, len(payload))
+    fields = _FIELDS.pack(format, kind, 0, group, term, index, stamp, count, len(payload))
     frame = b"".join((fields, _CHECKSUM.pack(crc32(payload, crc32(fields))), payload))
     return Entry(term, index, kind, count, stamp, frame)
 
@@ -101,8 +127,10 @@ def decode_entry(frame: bytes, *, group: GroupId | None = None) -> Entry:
     if len(frame) < FRAME_HEADER_BYTES:
         raise ProtocolError(f"a frame of {len(frame)} bytes: a header alone has {FRAME_HEADER_BYTES}")
     version, kind, flags, of_group, term, index, stamp, count, payload_bytes = _FIELDS.unpack_from(frame)
-    if version != FRAME_VERSION:
-        raise IncompatibleVersion(f"a frame of format {version}: this program knows {FRAME_VERSION}")
+    if not FORMAT_LOWEST <= version <= FORMAT_HIGHEST:
+        raise IncompatibleVersion(
+            f"a frame of format {version}: this program knows {FORMAT_LOWEST} to {FORMAT_HIGHEST}"
+        )
     if payload_bytes != len(frame) - FRAME_HEADER_BYTES:
         raise ProtocolError(
             f"frame {term}:{index} says {payload_bytes} bytes of payload, has {len(frame) - FRAME_HEADER_BYTES}"
@@ -302,10 +330,13 @@ class ReplicatedLog:
 
     # --- growing ---
 
-    def append_new(self, term: Term, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0) -> Entry:
+    def append_new(
+        self, term: Term, kind: int, payload: bytes, *, count: int = 0, stamp: int = 0, format: int = FORMAT_LOWEST
+    ) -> Entry:
         """A leader's own new entry at the end; its stamp is past every earlier one (§5.3)."""
+        stamp = max(stamp, self.last_stamp + 1)
         entry = make_entry(
-            self.group, term, self.last_index + 1, kind, payload, count=count, stamp=max(stamp, self.last_stamp + 1)
+            self.group, term, self.last_index + 1, kind, payload, count=count, stamp=stamp, format=format
         )
         self._append(entry)
         return entry

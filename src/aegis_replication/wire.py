@@ -24,7 +24,7 @@ from aegis_replication.consensus.messages import (
 )
 from aegis_replication.errors import LimitExceeded, ProtocolError
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.log import FRAME_HEADER_BYTES, Entry, EntryId, decode_entry, read_frame_header
+from aegis_replication.log import FORMAT_LOWEST, FRAME_HEADER_BYTES, Entry, EntryId, decode_entry, read_frame_header
 
 PROTOCOL_LOWEST: Final = 1
 PROTOCOL_HIGHEST: Final = 1
@@ -71,6 +71,8 @@ class Hello(msgspec.Struct, frozen=True):
     peer_address: str = ""  # where a peer's peers connect, so that the others can call it back
     priority: int = 1  # how much a peer wants to lead; 0: never
     configuration: int = 0  # index of the configuration that a peer has in force
+    format_highest: int = FORMAT_LOWEST  # the newest format that a peer can read and write
+    has_log: bool = False  # a peer holds more than the entry that every founder makes for itself
 
 
 _HELLO_ENCODER = msgspec.msgpack.Encoder()
@@ -95,7 +97,10 @@ def decode_hello(kind: int, body: bytes) -> Hello:
 
 def introduction(hello: Hello) -> Introduction:
     """What a peer says of itself, as its replicas take it."""
-    return Introduction(hello.incarnation, hello.peer_address, hello.priority, hello.configuration)
+    has_log = hello.has_log or hello.configuration > 1  # programs before this one say no more than that
+    return Introduction(
+        hello.incarnation, hello.peer_address, hello.priority, hello.configuration, hello.format_highest, has_log
+    )
 
 
 def choose_version(mine: Hello, theirs: Hello) -> int:

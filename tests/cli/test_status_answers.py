@@ -9,9 +9,11 @@ VOTERS = ["n1", "n2", "n3"]
 ADDRESSES = {"n1": "h:1", "n2": "h:2", "n3": "h:3"}
 
 
-def answer(node: str, role: str, term: int = 5, leader: str | None = "n1", known: tuple[str, ...] = ()) -> dict:
+def answer(
+    node: str, role: str, term: int = 5, leader: str | None = "n1", known: tuple[str, ...] = (), format_highest: int = 1
+) -> dict:
     group = {"role": role, "term": term, "leader": leader, "voters": VOTERS}
-    indexes = {"last_index": 9, "committed_index": 8, "applied_index": 7}
+    indexes = {"last_index": 9, "committed_index": 8, "applied_index": 7, "format": 1, "format_highest": format_highest}
     return {
         "node": node,
         "client_address": ADDRESSES[node],
@@ -99,3 +101,20 @@ def test_an_error_beside_the_table_names_the_silent_node(aegis, nodes):
 
     assert "n3 at h:3 does not answer" in ran.err
     assert "unreachable" in ran.out
+
+
+def test_the_format_and_who_holds_back_the_next_are_shown(aegis, nodes):
+    nodes["h:1"] = answer("n1", "leader", format_highest=2)
+    nodes["h:2"], nodes["h:3"] = answer("n2", "follower"), answer("n3", "follower", format_highest=2)
+
+    table = aegis("status", "--endpoints", "h:1,h:2,h:3")
+    rows = shown(aegis, "h:1", "h:2", "h:3").json["nodes"]
+    del nodes["h:2"]
+    without = aegis("status", "--endpoints", "h:1,h:2,h:3")
+    nodes["h:2"] = answer("n2", "follower", format_highest=2)
+    equal = aegis("status", "--endpoints", "h:1,h:2,h:3")
+
+    assert [(row["format"], row["format_highest"]) for row in rows] == [(1, 2), (1, 1), (1, 2)]
+    assert "format 1 is written until all members know 2: n2 knows up to 1\n" in table.err
+    assert "format 1 is written until all members know 2: n2 is not there to say\n" in without.err
+    assert "is written until" not in equal.err

@@ -6,11 +6,15 @@ from random import Random
 
 import pytest
 
-from aegis_replication.errors import CorruptRecord, DirectoryInUse, StorageError, WrongIdentity
+from aegis_replication.consensus.configuration import decode_configuration
+from aegis_replication.errors import CorruptRecord, DirectoryInUse, IncompatibleVersion, StorageError, WrongIdentity
 from aegis_replication.local import LocalCluster
 from aegis_replication.local import open as open_database
+from aegis_replication.log import FORMAT_HIGHEST
+from aegis_replication.offline import recovering
 from aegis_replication.offline.restoring import restore
 from aegis_replication.storage.backup_file import BackupReader
+from aegis_replication.storage.inspection import Inspection
 
 NOW_MS = 1_790_000_000_000
 
@@ -18,6 +22,14 @@ NOW_MS = 1_790_000_000_000
 async def write(database, count: int) -> None:
     for number in range(count):
         await database.put(f"key/{number:03}", f"value {number}")
+
+
+async def until_raised(cluster: LocalCluster) -> None:
+    for _ in range(6_000):
+        if cluster.nodes[cluster.leader].replica().raft.configuration.format == FORMAT_HIGHEST:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("hung: the newest format isn't written")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             database = cluster.client()
             await write(database, 100)
             await database.set_lease(True)
+            await until_raised(cluster)
             await database.backup(root / "made.backup")
 
     asyncio.run(main())
@@ -54,6 +67,20 @@ def test_a_backup_becomes_a_cluster_of_one_that_has_all_of_it(made, tmp_path):
     assert (count, value) == (101, b"value 99")
     assert (group["voters"], group["lease_ms"], group["role"]) == (["m1"], 0, "leader")
     assert [(each["what"], each["unix_ms"]) for each in group["interventions"]] == [("restored", NOW_MS)]
+
+
+def test_a_restored_group_goes_on_in_the_format_of_its_backup_and_no_earlier_program_may(made, tmp_path, monkeypatch):
+    with BackupReader(str(made)) as backup:
+        format = decode_configuration(backup.meta.configuration).format
+    founded(made, tmp_path / "m1")
+
+    with Inspection(tmp_path / "m1") as inspection:
+        assert recovering.configuration_of(inspection.groups()[1]).format == format == FORMAT_HIGHEST
+
+    monkeypatch.setattr("aegis_replication.log.FORMAT_HIGHEST", FORMAT_HIGHEST - 1)
+    with pytest.raises(IncompatibleVersion, match=f"made.backup: .* format {FORMAT_HIGHEST}"):
+        founded(made, tmp_path / "m2")
+    assert not (tmp_path / "m2").exists()
 
 
 def test_a_backup_holds_what_was_acknowledged_before_it_also_when_a_snapshot_was_there(tmp_path):

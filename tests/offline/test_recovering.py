@@ -6,9 +6,10 @@ from random import Random
 
 import pytest
 
-from aegis_replication.errors import ChangeRefused, DirectoryInUse
+from aegis_replication.errors import ChangeRefused, DirectoryInUse, IncompatibleVersion
 from aegis_replication.local import LocalCluster
 from aegis_replication.local import open as open_database
+from aegis_replication.log import FORMAT_HIGHEST
 from aegis_replication.offline import recovering
 from aegis_replication.offline.recovering import best_of, look_at, recover_alone
 from aegis_replication.storage.base import Identity
@@ -23,11 +24,21 @@ async def lose_a_majority(root: Path, *, written: int = 30, threshold: int = 100
     async with LocalCluster(3, directory=root, snapshot_threshold=threshold, seed=1) as cluster:
         database = cluster.client(timeout=60.0)
         await database.put("first", "1")
+        await until_raised(cluster)
         late = next(name for name in cluster.nodes if name != cluster.leader)
         await cluster.kill(late)
         (root / "late").write_text(late)
         for number in range(written):
             await database.put(f"key/{number:03}", f"value {number}")
+
+
+async def until_raised(cluster: LocalCluster) -> None:
+    """All write the newest format, so that what follows doesn't depend on who was met first."""
+    for _ in range(6_000):
+        if all(node.replica().raft.configuration.format == FORMAT_HIGHEST for node in cluster.nodes.values()):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("hung: not all write the newest format")
 
 
 @pytest.fixture(params=[1000, 10], ids=["all in the log", "with snapshots"])
@@ -71,6 +82,36 @@ def test_one_survivor_goes_on_alone_with_its_data(root):
     ]
     with Inspection(best.directory) as inspection:
         assert not [each for each in inspection.verify() if each.severity == "damage"]
+
+
+def test_a_recovered_directory_says_that_an_earlier_program_can_not_read_it(root):
+    recovered(root / "n1")
+
+    with Inspection(root / "n1") as inspection:
+        identity = inspection.identity
+    assert (identity.format_version, identity.log_incarnation != identity.incarnation) == (2, True)
+
+
+def test_a_recovered_group_goes_on_in_the_format_that_it_wrote(root):
+    """It never falls: what stands in its log was written by the rules of that one."""
+    before = look_format(root / "n1")
+    recovered(root / "n1")
+
+    assert (before, look_format(root / "n1")) == (FORMAT_HIGHEST, FORMAT_HIGHEST)
+    with Inspection(root / "n1") as inspection:
+        assert inspection.groups()[1].entries[-1].format == FORMAT_HIGHEST
+
+
+def test_a_group_of_a_later_format_is_not_recovered_by_this_program(root, monkeypatch):
+    monkeypatch.setattr("aegis_replication.log.FORMAT_HIGHEST", FORMAT_HIGHEST - 1)
+
+    with pytest.raises(IncompatibleVersion, match=f"format {FORMAT_HIGHEST}.*knows 1 to {FORMAT_HIGHEST - 1}"):
+        recovered(root / "n1")
+
+
+def look_format(directory: Path) -> int:
+    with Inspection(directory) as inspection:
+        return recovering.configuration_of(inspection.groups()[1]).format
 
 
 def test_the_audit_record_and_the_data_survive_restarts(root):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aegis_replication.errors import StorageError
-from aegis_replication.log import Kind, make_entry
+from aegis_replication.log import EntryId, Kind, make_entry
 from aegis_replication.simulation.disk import SimulatedDisk
 from aegis_replication.simulation.own_disk import KeyValueOnDisk, own_disk
 from aegis_replication.state_machine import commands as ask
@@ -175,6 +175,29 @@ def test_restarts_and_power_cuts_leave_the_sessions_as_one_in_memory_has_them(se
                 assert machine.digest() == expected[position - 1][1], f"seed {seed}, after a power cut at {position}"
 
     assert lost > 0
+
+
+class AnswersAtLength(KeyValueOnDisk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers = {**self.handlers, ask.Increment: lambda command: bytes(500)}
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_kept_results_weigh_the_same_after_a_restart(is_restored: bool) -> None:
+    """Else a replica that was restarted would refuse, or forget, other sessions than the rest do."""
+    disks = Disks(AnswersAtLength)
+    machine = DurableSessionMachine(disks.make("d"))
+    machine.open()
+    machine.apply(entry(1, opened(b"a"), *(increment(b"a", sequence) for sequence in (1, 2, 3))))
+    before = machine.result_bytes
+
+    again = DurableSessionMachine(disks.make("e" if is_restored else "d"))
+    again.open()
+    if is_restored:
+        again.restore_at(machine.freeze(), EntryId(1, 1))
+
+    assert again.result_bytes == before > 1500
 
 
 def test_rows_that_are_no_sessions_are_refused_with_one_clear_error() -> None:

@@ -1,6 +1,7 @@
 """Is a command that comes twice applied once, and one that can't be recognised never?"""
 
 from collections.abc import Callable, Iterable, Iterator
+from random import Random
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from aegis_replication.state_machine.commands import (
     Increment,
     Put,
     Swap,
+    Take,
     encode_command,
     encode_open,
     encode_query,
@@ -37,14 +39,13 @@ class Log:
     def __init__(self, machine: SessionMachine | None = None) -> None:
         self.machine = machine or SessionMachine(KeyValueMachine())
         self.index = 0
+        self.format = 1
 
     def apply(self, *commands: bytes, at_ms: int = 0) -> list[Any]:
         self.index += 1
         payload = self.machine.join(commands)
-        stamp = (at_ms << 16) + self.index
-        return list(
-            self.machine.apply(make_entry(1, 1, self.index, Kind.COMMANDS, payload, count=len(commands), stamp=stamp))
-        )
+        made = {"count": len(commands), "stamp": (at_ms << 16) + self.index, "format": self.format}
+        return list(self.machine.apply(make_entry(1, 1, self.index, Kind.COMMANDS, payload, **made)))
 
     def one(self, session: bytes, sequence: int, floor: int, command: Any, *, at_ms: int = 0) -> Any:
         return self.apply(encode_command(session, sequence, floor, command), at_ms=at_ms)[0]
@@ -531,3 +532,113 @@ def test_a_command_without_body_in_the_log_is_answered_and_changes_nothing(log: 
 def test_statuses_are_those_of_the_wire() -> None:
     for name in ("INVALID", "FAILED", "SESSION_EXPIRED", "NOT_AN_INTEGER", "REFUSED"):
         assert getattr(base, name) == getattr(wire, name)
+
+
+# --- bounded by bytes ---
+
+
+def weighing(**limits: int) -> tuple[Log, Callable[..., Any]]:
+    """A log with two open sessions, and what puts one large value in a key and takes it out again."""
+    log = Log(SessionMachine(KeyValueMachine(), **limits))
+    log.format = 2
+    log.apply(encode_open(ANNE), encode_open(BOB))
+
+    def take(session: bytes, sequence: int, floor: int = 1, size: int = 1_000) -> Any:
+        log.apply(encode_command(NO_SESSION, 0, 0, Put(b"k", bytes(size))))
+        return log.one(session, sequence, floor, Take(b"k"))
+
+    return log, take
+
+
+def test_a_session_that_holds_too_many_bytes_gets_nothing_more_done() -> None:
+    log, take = weighing(result_bytes_max=2_500)
+    assert all(type(take(ANNE, sequence)) is not Failure for sequence in (1, 2, 3))
+
+    refused = take(ANNE, 4)
+
+    assert refused.status == REFUSED
+    assert "holds 3,0" in refused.detail
+    assert "the limit is 2,500: nothing was done" in refused.detail
+    assert log.value(b"k") == bytes(1_000)
+    assert type(take(BOB, 1)) is not Failure
+
+
+def test_it_goes_on_once_its_client_says_what_it_has() -> None:
+    _, take = weighing(result_bytes_max=2_500)
+    for sequence in (1, 2, 3):
+        take(ANNE, sequence)
+
+    assert type(take(ANNE, 4, floor=3)) is not Failure
+    assert type(take(ANNE, 5, floor=3)) is not Failure
+    assert take(ANNE, 6, floor=3).status == REFUSED
+
+
+def test_a_command_that_comes_again_is_answered_by_a_full_session_too() -> None:
+    _, take = weighing(result_bytes_max=2_500)
+    first = [take(ANNE, sequence) for sequence in (1, 2, 3)]
+
+    assert take(ANNE, 2) == first[1]
+
+
+def test_light_results_do_not_count() -> None:
+    log, _ = weighing(result_bytes_max=1)
+
+    assert [log.one(ANNE, sequence, 1, Increment(b"n")) for sequence in range(1, 500)] == list(range(1, 500))
+    assert log.machine.result_bytes == 0
+
+
+def test_past_the_bytes_of_all_sessions_those_used_least_recently_are_forgotten() -> None:
+    log, take = weighing(all_result_bytes_max=2_500)
+    take(ANNE, 1)
+    take(BOB, 1)
+    take(BOB, 2)
+
+    assert log.one(ANNE, 2, 1, Increment(b"n")).status == SESSION_EXPIRED
+    assert log.one(BOB, 3, 1, Increment(b"n")) == 1
+    assert log.machine.result_bytes < 2_500
+
+
+def test_the_last_session_stays_whatever_it_holds() -> None:
+    log, take = weighing(all_result_bytes_max=500)
+
+    take(ANNE, 1)
+
+    assert log.machine.session_count == 1
+    assert log.one(ANNE, 2, 1, Increment(b"n")) == 1
+
+
+def test_entries_of_the_first_format_are_applied_without_these_bounds() -> None:
+    """All replicas decide by the entry alone, also those that run an older program."""
+    log, take = weighing(result_bytes_max=500, all_result_bytes_max=500)
+    log.format = 1
+
+    assert all(type(take(ANNE, sequence)) is not Failure for sequence in range(1, 6))
+    assert log.machine.session_count == 2
+
+
+def test_what_sessions_weigh_is_a_function_of_what_they_remember(log: Log) -> None:
+    """Two replicas, one of them from a snapshot: they must refuse and forget at the same entry."""
+    limits = {"result_bytes_max": 60_000, "all_result_bytes_max": 90_000}
+    random, seed = Random(SEED := 20261124), SEED
+    log, take = weighing(**limits)
+    for number in range(1, 300):
+        session = random.choice((ANNE, BOB))
+        take(session, number, max(1, number - random.randint(0, 60)), size=random.choice((3, 10, 14, 20, 5_000)))
+        if number % 20 == 0:
+            restored = SessionMachine(KeyValueMachine(), **limits)
+            restored.restore(log.machine.freeze())
+            assert restored.result_bytes == log.machine.result_bytes, f"seed {seed}, command {number}"
+            log.machine = restored
+        log.apply(encode_open(ANNE), encode_open(BOB))
+
+
+def test_forgotten_sessions_weigh_nothing() -> None:
+    log, take = weighing(idle_ms=50, sessions_max=2)
+    take(ANNE, 1)
+    take(BOB, 1)
+    held = log.machine.result_bytes
+
+    log.apply(encode_open(CARL))
+    assert log.machine.result_bytes == held // 2
+    log.apply(at_ms=1_000)
+    assert log.machine.result_bytes == 0

@@ -53,6 +53,33 @@ def test_a_directory_made_to_join_remembers_it(tmp_path: Path) -> None:
     storage.close()
 
 
+def test_a_renewed_directory_opens_with_what_it_held_and_goes_on(tmp_path: Path) -> None:
+    make(tmp_path / "data")
+    write_identity(RealFiles(), str(tmp_path / "data"), IDENTITY.renewed(42))
+
+    storage = DirectoryStorage.open(tmp_path / "data", segment_bytes=SEGMENT)
+
+    assert storage.identity == Identity("prod", "n1", 42, 2, False, IDENTITY.incarnation)
+    assert storage.recover()[1].hard_state == HardState(3, "n2")
+    storage.write([LogWrite(1, 2, HardState(4, "n3"))], durable=True)
+    storage.close()
+    storage = DirectoryStorage.open(tmp_path / "data")
+    assert storage.recover()[1].hard_state == HardState(4, "n3")
+    storage.close()
+
+
+def test_a_program_that_knows_no_renewed_directory_says_so_and_does_not_call_it_damaged(tmp_path, monkeypatch) -> None:
+    make(tmp_path / "data")
+    make(tmp_path / "other")
+    write_identity(RealFiles(), str(tmp_path / "data"), IDENTITY.renewed(42))
+    monkeypatch.setattr("aegis_replication.storage.directory.FORMAT_VERSION", 1)  # as the one before was
+
+    with pytest.raises(IncompatibleVersion, match="has format 2, this program knows 1 to 1: start a later program"):
+        DirectoryStorage.open(tmp_path / "data")
+
+    DirectoryStorage.open(tmp_path / "other").close()  # nothing in it needs a later one
+
+
 def test_missing_parents_are_made(tmp_path: Path) -> None:
     make(tmp_path / "var" / "lib" / "aegis")
 

@@ -49,6 +49,9 @@ def list_members(*, target: Target = TARGET, format: Format = FORMAT) -> None:
     _print(members, format)
     if members.pending:
         say(f"aegis: a change is under way: {members.pending}")
+    behind = _behind(members)
+    if behind:
+        say(f"aegis: format {members.format} is written until all members know a newer one: {behind}")
 
 
 @add_app.default
@@ -190,6 +193,18 @@ def _done(members: MemberList, node: NodeId, format: Format) -> None:
     what = {"joining": "is a learner, and a voter as soon as it has caught up", "leaving": "is on its way out"}
     say(f"aegis: {node} {what.get(row.role, f'is a {row.role}')}")
     _print(members, format)
+
+
+def _behind(members: MemberList) -> str:
+    """Who holds back the next format that others know already; "" when nobody does."""
+    highest = max(row.format_highest for row in members.members)
+    if highest <= members.format:
+        return ""
+    return ", ".join(
+        f"{row.node} knows up to {row.format_highest}" if row.format_highest else f"{row.node} is not there to say"
+        for row in members.members
+        if row.format_highest <= members.format
+    )
 
 
 def _print(members: MemberList, format: Format) -> None:

@@ -17,8 +17,9 @@ from aegis_replication.cli.loops import run
 from aegis_replication.cli.options import examples
 from aegis_replication.cli.output import say
 from aegis_replication.config import NodeConfig, load_config
-from aegis_replication.errors import ConfigError, DiskFailed
+from aegis_replication.errors import ConfigError, DiskFailed, IncompatibleVersion
 from aegis_replication.joining import join as join_cluster
+from aegis_replication.node import Node
 from aegis_replication.observability.logs import LogFormat, LogLevel, configure_logging
 
 app = App(name="node", help="Run a node; see and change who the members are.")
@@ -160,21 +161,23 @@ async def _serve(settings: NodeConfig) -> int:
         f"of cluster {settings.cluster.name} is ready: {doors}, "
         f"data {settings.node.data}, loop {type(loop).__module__.partition('.')[0]}",
     )
-    joining = asyncio.ensure_future(
-        join_cluster(node, settings.cluster.join, as_voter=not settings.node.learner)
-        if settings.cluster.join
-        else asyncio.sleep(0)
-    )
+    joining = asyncio.ensure_future(_join(node, settings))
     failed = asyncio.ensure_future(node.wait_failed())
     stopped = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({failed, stopped, joining}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
+    if joining.done():
+        failed.cancel()
+        await node.stop()
+        if http is not None:
+            await http.stop()
+        joining.result()  # raises
     joining.cancel()
     for number in _SIGNALS:  # it is stopping: an impatient second signal must not kill it at its very end
         signal.signal(number, signal.SIG_IGN)
     if failed.done():
         reason = failed.result()
-        what = "" if isinstance(reason, DiskFailed) else "a bug of ours, "
+        what = "" if isinstance(reason, DiskFailed | IncompatibleVersion) else "a bug of ours, "
         tell(node.id, f"stopped by itself ({what}{type(reason).__name__}): {reason}", level=logging.ERROR)
         return endings.ERROR
     failed.cancel()
@@ -185,6 +188,13 @@ async def _serve(settings: NodeConfig) -> int:
         await http.stop()
     tell(node.id, "stopped; everything acknowledged is on disk")
     return endings.OK
+
+
+async def _join(node: Node, settings: NodeConfig) -> None:
+    """Become a member, if that is asked for; ends only with an error that no waiting helps against."""
+    if settings.cluster.join:
+        await join_cluster(node, settings.cluster.join, as_voter=not settings.node.learner)
+    await asyncio.Event().wait()
 
 
 def _teller(settings: NodeConfig) -> Callable[..., None]:

@@ -28,6 +28,7 @@ _COLUMNS = (
     "flush_p50_ms",
     "flush_p99_ms",
     "flush_mode",
+    "format",
     "address",
 )
 _TITLES = {
@@ -47,6 +48,7 @@ def status(*, target: Target = TARGET, format: Format = FORMAT) -> int:
     rows = [node_row(node) for node in nodes]
     leader = leader_of(nodes)
     troubles = [f"{row['node']} at {row['address']} does not answer: {row['error']}" for row in rows if row["error"]]
+    troubles += [f"{row['node']}: {row['founding']}" for row in rows if row["founding"]]
     if leader is None:
         troubles.append("no node leads with a majority")
     if format.output == "json":
@@ -55,6 +57,8 @@ def status(*, target: Target = TARGET, format: Format = FORMAT) -> int:
         print_rows(rows, format.output, columns=_COLUMNS, titles=_TITLES)
         for note in dict.fromkeys(each for row in rows for each in row["interventions"]):
             say(f"aegis: {note}")
+        if held_back := _held_back(rows):
+            say(f"aegis: {held_back}")
     for trouble in troubles:
         say(f"aegis: {trouble}")
     return endings.UNHEALTHY if troubles else endings.OK
@@ -112,3 +116,15 @@ def leader_of(nodes: list[dict[str, Any]]) -> str | None:
     agreeing = [node for node in nodes if group_of(node).get("term") == term and group_of(node).get("leader") == leader]
     followers = [node for node in agreeing if node["node"] in voters]
     return leader if 2 * len(followers) > len(voters) else None
+
+
+def _held_back(rows: list[dict[str, Any]]) -> str:
+    """Who keeps the cluster from writing a format that others know; "" when nobody does."""
+    known = [row for row in rows if row["format"] is not None and row["format_highest"] is not None]
+    highest = max((row["format_highest"] for row in known), default=0)
+    written = max((row["format"] for row in known), default=0)
+    if highest <= written:
+        return ""
+    behind = [f"{row['node']} knows up to {row['format_highest']}" for row in known if row["format_highest"] <= written]
+    behind += [f"{row['node']} is not there to say" for row in rows if row not in known]
+    return f"format {written} is written until all members know {written + 1}: {', '.join(behind)}" if behind else ""

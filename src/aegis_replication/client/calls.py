@@ -23,6 +23,7 @@ from aegis_replication.errors import (
     ProtocolError,
     Unavailable,
 )
+from aegis_replication.state_machine.commands import encode_command
 
 
 class Call:
@@ -48,6 +49,12 @@ class Call:
         self.is_unsure = False
         # By what it was refused last, if that was for want of room: a full disk, or too much that waits already.
         self.no_room: AegisError | None = None
+
+    def renewed(self) -> "Call":
+        """As it goes out once more: its session's floor says which answers have come since the last time."""
+        if self.session is not None:
+            self.body = encode_command(self.session.id, self.sequence, self.session.floor, self.asked)
+        return self
 
     @property
     def what(self) -> str:

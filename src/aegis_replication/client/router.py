@@ -224,7 +224,7 @@ class Router:
             call.no_room = no_room(status, body)
             if call.no_room is not None:
                 self._crowded_until = link.heard_at + CROWDED_SECONDS
-            self._parked.append(call)
+            self._parked.append(call.renewed())
             self._start_pause()
 
     def _on_session_expired(self, call: Call) -> None:

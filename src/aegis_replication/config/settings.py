@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.ids import NodeId
+from aegis_replication.log import FORMAT_HIGHEST
 from aegis_replication.transport.tcp import is_loopback, parse_address
 from aegis_replication.wire import Limits
 
@@ -101,6 +102,9 @@ class RaftSection(_Section, frozen=True):
     # A node goes by bytes; a count that strikes first is for machines with few, small, expensive commands.
     snapshot_threshold: Annotated[int, _unit("commands", "commands applied between snapshots", ge=1)] = 1_000_000
     snapshot_log_bytes: Annotated[int, _unit("bytes", "log written between snapshots", ge=65_536)] = 64 * 1024 * 1024
+    format_highest: Annotated[
+        int, _about("newer formats are not used, so that an older program can come back", ge=1, le=FORMAT_HIGHEST)
+    ] = FORMAT_HIGHEST
 
 
 class ShardingSection(_Section, frozen=True):
@@ -214,6 +218,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
             snapshot_threshold=raft.snapshot_threshold,
             snapshot_log_bytes=raft.snapshot_log_bytes,
             priority=raft.priority,
+            format_highest=raft.format_highest,
         )
 
     def wire_limits(self) -> Limits:

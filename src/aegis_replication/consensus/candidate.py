@@ -5,9 +5,7 @@ from typing import ClassVar
 from aegis_replication.consensus.member import (
     CANDIDATE,
     PRE_CANDIDATE,
-    Handler,
     Member,
-    Role,
     Transition,
     to_candidate,
     to_follower,
@@ -16,6 +14,7 @@ from aegis_replication.consensus.member import (
 )
 from aegis_replication.consensus.messages import AppendEntries, InstallSnapshot, RequestVote, VoteReply
 from aegis_replication.consensus.quorum import election_outcome
+from aegis_replication.consensus.role import Handler, Role
 from aegis_replication.ids import NodeId
 
 

@@ -4,6 +4,7 @@ Pure functions of configurations: whether a change may begin now is the leader's
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from aegis_replication.consensus.configuration import Configuration, make_configuration
 from aegis_replication.errors import InvalidArgument, MemberExists, UnknownMember, WouldLoseQuorum
 from aegis_replication.ids import NodeId, node_id
+from aegis_replication.log import FORMAT_LOWEST
 
 VOTERS_MAX = 25
 """More voters make every commit slower and none of them safer."""
@@ -76,6 +78,8 @@ class Introduction(msgspec.Struct, frozen=True, gc=False):
     address: str = ""  # where its peers connect
     priority: int = 1  # see RaftConfig
     configuration: int = 0  # index of the configuration in force there
+    format_highest: int = FORMAT_LOWEST  # that it can read and write
+    has_log: bool = False  # more of any group than the entry that every founder makes for itself
 
 
 def changed(configuration: Configuration, change: Change, *, joint: bool = False) -> Configuration:
@@ -123,6 +127,19 @@ def introduced(configuration: Configuration, introductions: dict[NodeId, Introdu
     return draft.finish(joint=False) if is_news else configuration
 
 
+def raised(configuration: Configuration, introductions: Mapping[NodeId, Introduction]) -> Configuration:
+    """`configuration` with the next format, if each member says that it can; itself if one can't or isn't there to say.
+
+    A member that is away may come back as an older program, and there is no way back.
+    """
+    assert not configuration.is_joint, f"a format raised in a joint configuration: {configuration}"
+    wanted = configuration.format + 1
+    told = [introductions.get(node) for node in configuration.members]
+    if all(each is not None and each.format_highest >= wanted for each in told):
+        return msgspec.structs.replace(configuration, format=wanted)
+    return configuration
+
+
 def is_address(text: str) -> bool:
     """Is it host:port, such as 10.0.0.4:7481 or [::1]:7481? What gets into the log must be one on every node."""
     return len(text) <= ADDRESS_CHARACTERS_MAX and _ADDRESS.fullmatch(text) is not None
@@ -132,8 +149,8 @@ class _Draft:
     """A configuration under change."""
 
     # fmt: off
-    __slots__ = ("addresses", "founders", "incarnations", "interventions", "learners", "lease_ms", "old", "promotions",
-                 "voters")
+    __slots__ = ("addresses", "format", "founders", "incarnations", "interventions", "learners", "lease_ms", "old",
+                 "promotions", "voters")
     # fmt: on
 
     def __init__(self, configuration: Configuration) -> None:
@@ -143,7 +160,7 @@ class _Draft:
         self.incarnations = dict(configuration.incarnations)
         self.promotions = dict(configuration.promotions)
         self.founders = configuration.founders
-        self.lease_ms = configuration.lease_ms
+        self.lease_ms, self.format = configuration.lease_ms, configuration.format
         self.interventions = configuration.interventions
 
     @property
@@ -171,6 +188,7 @@ class _Draft:
             founders=self.founders or (self.old if difference else ()),
             lease_ms=self.lease_ms,
             interventions=self.interventions,
+            format=self.format,
         )
 
     def set_address(self, node: NodeId, address: str) -> None:

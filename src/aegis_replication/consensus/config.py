@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from aegis_replication.consensus.configuration import Configuration, make_configuration
 from aegis_replication.errors import ConfigError, InvalidArgument
 from aegis_replication.ids import NodeId, node_id
+from aegis_replication.log import FORMAT_HIGHEST, FORMAT_LOWEST
 
 Duration: TypeAlias = float | timedelta
 """Milliseconds, or a timedelta."""
@@ -43,6 +44,7 @@ class RaftConfig:
         "pre_vote",  # ask whether an election could be won before starting one (thesis §9.6)
         "priority",  # leadership goes to the highest that has caught up; 0: this node never stands for election
         "check_quorum",  # a leader that hears no majority steps down, and voters stick to a leader they hear (§6)
+        "format_highest",  # formats above this one are not used, so that an older program can still take over
     )
 
     node_id: NodeId
@@ -63,6 +65,7 @@ class RaftConfig:
     pre_vote: bool
     check_quorum: bool
     priority: int
+    format_highest: int
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class RaftConfig:
         pre_vote: bool = True,
         check_quorum: bool = True,
         priority: int = 1,
+        format_highest: int = FORMAT_HIGHEST,
     ) -> None:
         own = _name("node_id", node_id)
         others, addresses = _peers(peers)
@@ -121,6 +125,7 @@ class RaftConfig:
             "pre_vote": _switch("pre_vote", pre_vote),
             "check_quorum": _switch("check_quorum", check_quorum),
             "priority": _count("priority", priority, "points", 1, least=0),
+            "format_highest": _format(format_highest),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -227,6 +232,13 @@ def _count(key: str, value: Any, unit: str, good: int, *, least: int = 1) -> int
         raise ConfigError(f"{key} = {value!r}: must be a whole number of {unit}; try {good}")
     if value < least:
         raise ConfigError(f"{key} = {value} {unit}: must be at least {least}; try {good}")
+    return value
+
+
+def _format(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not FORMAT_LOWEST <= value <= FORMAT_HIGHEST:
+        known = f"this program knows formats {FORMAT_LOWEST} to {FORMAT_HIGHEST}"
+        raise ConfigError(f"format_highest = {value!r}: {known}; try {FORMAT_HIGHEST}")
     return value
 
 

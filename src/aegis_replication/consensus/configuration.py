@@ -7,7 +7,7 @@ import msgspec
 
 from aegis_replication.errors import ProtocolError
 from aegis_replication.ids import LogIndex, NodeId, Term
-from aegis_replication.log import NOTHING, EntryId, ReplicatedLog
+from aegis_replication.log import FORMAT_LOWEST, NOTHING, EntryId, ReplicatedLog
 
 
 class Intervention(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -37,6 +37,7 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     founders: tuple[NodeId, ...] = ()  # the voters of the first start, once they are no longer the same
     lease_ms: int = 0  # for how long a voter that heard a leader helps nobody else into office; 0: leases are off
     interventions: tuple[Intervention, ...] = ()  # oldest first; every member knows of them, also those that came later
+    format: int = FORMAT_LOWEST  # of the frames that a leader writes behind this entry; only rises
 
     @property
     def members(self) -> frozenset[NodeId]:
@@ -67,6 +68,7 @@ def make_configuration(
     founders: Iterable[NodeId] = (),
     lease_ms: int = 0,
     interventions: Iterable[Intervention] = (),
+    format: int = FORMAT_LOWEST,
 ) -> Configuration:
     """A configuration in its one canonical order: every node that is given the same members makes the same bytes."""
     return Configuration(
@@ -79,6 +81,7 @@ def make_configuration(
         tuple(sorted(set(founders))),
         lease_ms,
         tuple(interventions)[-INTERVENTIONS_KEPT:],
+        format,
     )
 
 
@@ -148,13 +151,18 @@ class ConfigurationStack:
         earlier = [configuration for at, configuration in self._held if at.index < index]
         return earlier[-1] if earlier else self._held[0][1]
 
-    def why_not(self, node: NodeId, incarnation: int, configuration_index: LogIndex) -> str:
+    def why_not(self, node: NodeId, incarnation: int, configuration_index: LogIndex, format_highest: int) -> str:
         """Why `node`, with that data directory, isn't to be spoken with; "" when it is.
 
         Whoever has a later configuration is listened to, also if it isn't a member here or is known with another
         directory: so a replica that was away while others came, went or were added anew finds back. A removed node has
-        an earlier one, a directory made anew has none.
+        an earlier one, a directory made anew has none. Whoever can't read what is written here is refused in any case.
         """
+        if format_highest < self.current.format:
+            return (
+                f"{node} knows formats up to {format_highest}, this group writes format {self.current.format}: start "
+                f"{node} with a program that knows it, and without a lower format_highest"
+            )
         if configuration_index > self.index:
             return ""
         known = self.current.incarnations.get(node)

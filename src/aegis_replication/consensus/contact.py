@@ -1,10 +1,11 @@
 """How does a leader know that it still leads? Rounds of contact, reads that wait for one, a lease (thesis §6.4)."""
 
 from aegis_replication.consensus.lease import NEVER, Lease
-from aegis_replication.consensus.member import Member, Role, Transition
+from aegis_replication.consensus.member import Member, Transition
 from aegis_replication.consensus.messages import ReadIndex, ReadIndexReply
 from aegis_replication.consensus.quorum import jointly_committed
 from aegis_replication.consensus.reads import ReadQueue
+from aegis_replication.consensus.role import Role
 from aegis_replication.ids import LogIndex, NodeId
 
 

@@ -6,9 +6,7 @@ from typing import ClassVar
 from aegis_replication.consensus.configuration import Configuration, decode_configuration
 from aegis_replication.consensus.member import (
     FOLLOWER,
-    Handler,
     Member,
-    Role,
     Transition,
     to_candidate,
     to_pre_candidate,
@@ -23,6 +21,7 @@ from aegis_replication.consensus.messages import (
     SnapshotReply,
     TimeoutNow,
 )
+from aegis_replication.consensus.role import Handler, Role
 from aegis_replication.errors import ProtocolError
 from aegis_replication.ids import LogIndex, NodeId
 from aegis_replication.log import Entry, EntryId, Kind, SnapshotMeta
@@ -79,11 +78,14 @@ class Follower(Role):
         member = self.member
         log = member.log
         entries = message.entries
-        if entries and not member.takes(entries):
-            entries = ()  # no room: contact is all that this append gets; the leader tries again later
         is_new_round = message.round > self.round
         if is_new_round:
             self.round = message.round
+        if entries and member.is_full and not (log.matches(message.previous) and member.takes(entries)):
+            # No room: contact is all that these entries get, and those behind them. The leader tries again when it has
+            # lost patience; told where the logs meet, it would at once, for as long as this disk is full.
+            self._acknowledge(source)
+            return
         if not log.matches(message.previous):
             self._refuse(source, message.previous)
             return
@@ -155,6 +157,8 @@ class Follower(Role):
                     self._has_complained = True
                     member.changed(f"refused an append of {member.leader} against committed entry {entry.index}")
                 return False
+        for _, configuration in configurations:
+            member.check_format(configuration)
         log.adopt(message.previous, message.entries)
         stack = member.configurations
         if len(stack) > 1:
@@ -174,6 +178,7 @@ class Follower(Role):
         if not _is_possible(meta, message.term):
             member.drop()
             return
+        member.check_format(decode_configuration(meta.configuration))
         if member.log.term_at(meta.index) == meta.term:
             # The same id means the same log up to there, and a snapshot holds committed entries only.
             member.log.commit_to(meta.index)

@@ -19,6 +19,7 @@ class Marks(NamedTuple):
     committed: LogIndex
     applied_to: LogIndex
     base: LogIndex
+    format: int  # of what is applied
 
 
 def check(raft: Raft, since: Marks | None = None) -> Marks:
@@ -40,7 +41,8 @@ def check(raft: Raft, since: Marks | None = None) -> Marks:
         assert role.verified <= log.last_index, f"verified {role.verified} of {log.last_index}"
         assert raft.leader is not None or not role.asked, f"asks nobody about {len(role.asked)} reads"
         assert role.acknowledged <= log.durable, f"acknowledged {role.acknowledged}, durable {log.durable}"
-    marks = Marks(raft.term, raft.voted_for, log.committed, raft.applied_to, log.base.index)
+    format = raft.configurations.oldest.format
+    marks = Marks(raft.term, raft.voted_for, log.committed, raft.applied_to, log.base.index, format)
     if since is not None:
         _check_since(marks, since)
     return marks
@@ -55,6 +57,8 @@ def _check_log(raft: Raft) -> None:
     assert log.last.term <= raft.term, f"log ends in {log.last}, term is {raft.term}"
     before_last = log.term_at(log.last_index - 1)
     assert before_last is None or before_last <= log.last.term, f"term {before_last} before {log.last}"
+    format, highest = raft.configuration.format, raft.config.format_highest
+    assert format <= highest, f"writes format {format}, may use {highest}"
     newest = raft.configurations.newest
     assert newest.index <= log.last_index, f"configuration at {newest}, log {log.last}"
     if len(raft.configurations) > 1 and newest.index > log.base.index:
@@ -65,6 +69,7 @@ def _check_since(marks: Marks, since: Marks) -> None:
     assert marks.term >= since.term, f"term fell from {since.term} to {marks.term}"
     assert marks.committed >= since.committed, f"commit index fell from {since.committed} to {marks.committed}"
     assert marks.applied_to >= since.applied_to, f"applied fell from {since.applied_to} to {marks.applied_to}"
+    assert marks.format >= since.format, f"format fell from {since.format} to {marks.format}"
     assert marks.base >= since.base, f"the log's start fell from {since.base} to {marks.base}"
     if marks.term == since.term and since.voted_for is not None:
         assert marks.voted_for == since.voted_for, (

@@ -9,7 +9,7 @@ from aegis_replication.consensus.changes import Change
 from aegis_replication.consensus.configuration import Configuration, decode_configuration
 from aegis_replication.consensus.contact import Contact
 from aegis_replication.consensus.handover import PAUSE, Handover, best_target, better_target, check_target
-from aegis_replication.consensus.member import LEADER, Handler, Member, Role, Transition, to_follower
+from aegis_replication.consensus.member import LEADER, Member, Transition, to_follower
 from aegis_replication.consensus.membership import Membership
 from aegis_replication.consensus.messages import (
     AppendEntries,
@@ -22,6 +22,7 @@ from aegis_replication.consensus.messages import (
 )
 from aegis_replication.consensus.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from aegis_replication.consensus.quorum import is_supported, jointly_committed
+from aegis_replication.consensus.role import Handler, Role
 from aegis_replication.errors import ChangePending, ChangeRefused, Overloaded
 from aegis_replication.ids import LogIndex, NodeId
 from aegis_replication.log import NOTHING, Entry, EntryId, Kind
@@ -58,8 +59,7 @@ class Leader(Contact):
 
     def enter(self, transition: Transition) -> None:
         """Begin the term with a no-op: what earlier terms left commits together with it (§5.4.2, §8)."""
-        member = self.member
-        member.leader = member.node
+        self.member.leader = self.member.node
         self._meet_members(self.first_own)
         self.propose(NO_OP, b"")
 
@@ -74,14 +74,16 @@ class Leader(Contact):
         if self.handover is not None:
             raise Overloaded(f"the leader hands over to {self.handover.target}: propose again in a moment")
         if kind != CONFIGURATION:
-            return member.log.append_new(member.term, kind, payload, count=count, stamp=stamp)
-        configuration = decode_configuration(payload)
+            format = member.configurations.current.format
+            return member.log.append_new(member.term, kind, payload, count=count, stamp=stamp, format=format)
         self._check_change()
-        return self._append(configuration)
+        return self._append(decode_configuration(payload))
 
     def _append(self, configuration: Configuration) -> Entry:
         member = self.member
-        entry = member.log.append_new(member.term, CONFIGURATION, configuration.encode())
+        format = member.configurations.current.format  # whoever doesn't know the new one can read that, and refuse
+        assert configuration.format >= format, f"from format {format} back to {configuration.format}"
+        entry = member.log.append_new(member.term, CONFIGURATION, configuration.encode(), format=format)
         member.configurations.push(entry.id, configuration)  # in force when appended (thesis §4.1)
         self.lease.start_over(self.round + 1)
         self._meet_members(entry.index)

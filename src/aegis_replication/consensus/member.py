@@ -4,20 +4,31 @@ Here is also what holds promises back: a sentence about this node's disk leaves 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import msgspec
 
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.freshness import Freshness
 from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
+from aegis_replication.errors import IncompatibleVersion
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import Entry, EntryId, HardState, LogWrite, ReplicatedLog, SnapshotMeta
+from aegis_replication.log import (
+    FORMAT_HIGHEST,
+    FORMAT_LOWEST,
+    Entry,
+    EntryId,
+    HardState,
+    LogWrite,
+    ReplicatedLog,
+    SnapshotMeta,
+)
 
 RECORD_BYTES: Final = 64
 """What an entry takes in the log beside its frame, at the most."""
@@ -77,6 +88,7 @@ class Member:
         "config",
         "configurations",
         "dropped",
+        "founding",
         "freshness",
         "group",
         "guests",
@@ -143,6 +155,8 @@ class Member:
         self.introductions: dict[NodeId, Introduction] = {}
         # Nodes that aren't members here and have a later configuration, and its index: listened to until that is here.
         self.guests: dict[NodeId, LogIndex] = {}
+        # What a new directory's node has to know before it begins a cluster; None: this isn't one.
+        self.founding: Founding | None = None
         # Messages from peers that made no sense and were dropped.
         self.dropped = 0
         # How much of entries this node's full disk still takes; None: it isn't full.
@@ -185,7 +199,12 @@ class Member:
         Also one that the newest configuration leaves out, until it has applied that: it may be the only one that holds
         the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2).
         """
-        return self.config.priority > 0 and self.configurations.may_vote(self.node)
+        return self.config.priority > 0 and self.configurations.may_vote(self.node) and self.may_found
+
+    @property
+    def may_found(self) -> bool:
+        """Is there a log to lead already? If not, may one be begun?"""
+        return self.founding is None or self.log.last_index > 1 or self.founding.may_begin(self.now_ms)
 
     @property
     def is_full(self) -> bool:
@@ -202,6 +221,16 @@ class Member:
             return False
         self.room_bytes -= sum(new)
         return True
+
+    def check_format(self, configuration: Configuration) -> None:
+        """Can this node read and write what it is to? Raises IncompatibleVersion, naming both."""
+        highest = self.config.format_highest
+        if configuration.format > highest:
+            raise IncompatibleVersion(
+                f"{self.node}: group {self.group} writes format {configuration.format}, this node may use formats up "
+                f"to {highest} (its program knows {FORMAT_LOWEST} to {FORMAT_HIGHEST}): start a program that knows "
+                "it, and without a lower format_highest; there is no way back"
+            )
 
     def priority_of(self, node: NodeId) -> int:
         """How much `node` wants to lead, as it said itself; as most do, if it didn't."""
@@ -368,7 +397,7 @@ class Member:
 
     def would_vote(self, last: EntryId) -> bool:
         """Is a log that ends in `last` at least as up-to-date as this one? Terms count before length (§5.4.1)."""
-        return last >= self.log.last
+        return last >= self.log.last and (last.index > 1 or self.may_found)
 
     def answer_pre_vote(self, source: NodeId, message: RequestVote, *, is_leader_fresh: bool) -> None:
         """Would this node vote for `source` in the term it names? Binds nobody (thesis §9.6).
@@ -394,52 +423,3 @@ class Member:
             self.vote_for(source)
         self.reply(source, VoteReply(self.term, granted))
         return granted
-
-
-Handler = Callable[[Any, NodeId, Any], Transition | None]
-
-
-class Role:
-    """What the three roles have in common: a deadline, and a table of what they answer."""
-
-    __slots__ = ("deadline_ms", "member")
-
-    name: ClassVar[str]
-    handlers: ClassVar[dict[type, Handler]]
-
-    def __init__(self, member: Member, transition: Transition) -> None:
-        self.member = member
-        # When on_deadline is due.
-        self.deadline_ms = member.draw_election_deadline()
-
-    def enter(self, transition: Transition) -> Transition | None:
-        """Begin, once this is the replica's role."""
-        return None
-
-    def leave(self) -> str:
-        """End; returns what is lost by it, for the log line."""
-        return ""
-
-    def on_deadline(self) -> Transition | None:
-        """`deadline_ms` has come."""
-        return None
-
-    def on_persisted(self) -> Transition | None:
-        """More of the log is durable."""
-        return None
-
-    def on_peer_lost(self, peer: NodeId) -> Transition | None:
-        """The connection to `peer` ended."""
-        return None
-
-    def has_fresh_leader(self) -> bool:
-        """Was a leader heard within the minimum election timeout? Then nobody needs an election (§6)."""
-        return False
-
-    def on_request_vote(self, source: NodeId, message: RequestVote) -> Transition | None:
-        """Answer a candidate (§5.2)."""
-        if message.pre:
-            self.member.answer_pre_vote(source, message, is_leader_fresh=self.has_fresh_leader())
-        else:
-            self.member.answer_vote(source, message)
-        return None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from aegis_replication.consensus.changes import Change, changed, introduced, left, promoted
+from aegis_replication.consensus.changes import Change, changed, introduced, left, promoted, raised
 from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.consensus.member import Member
 from aegis_replication.consensus.progress import Progress
@@ -56,7 +56,7 @@ class Membership:
         """The configuration that is due by itself; None when there is none, or none may begin yet.
 
         First the way out of a joint configuration, as soon as that is committed; then what members say of themselves;
-        then a learner that has caught up and was to become a voter.
+        then a newer format that all of them know; then a learner that has caught up and was to become a voter.
         """
         member = self._member
         now, committed = member.configuration, member.log.committed
@@ -67,6 +67,9 @@ class Membership:
         told = introduced(now, member.introductions)
         if told is not now:
             return told
+        newer = raised(now, member.introductions)
+        if newer is not now:
+            return newer
         for node in now.promotions:
             progress = self._progress.get(node)
             if progress is not None and progress.is_level:

@@ -12,18 +12,11 @@ from aegis_replication.consensus.changes import Change, Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack, decode_configuration
 from aegis_replication.consensus.follower import Follower
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.handover import Handover
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.lease import NEVER
-from aegis_replication.consensus.member import (
-    CANDIDATE,
-    FOLLOWER,
-    LEADER,
-    PRE_CANDIDATE,
-    Role,
-    Transition,
-    to_follower,
-)
+from aegis_replication.consensus.member import CANDIDATE, FOLLOWER, LEADER, PRE_CANDIDATE, Transition, to_follower
 from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
@@ -35,6 +28,7 @@ from aegis_replication.consensus.messages import (
 )
 from aegis_replication.consensus.output import Output
 from aegis_replication.consensus.recovery import is_new, recover
+from aegis_replication.consensus.role import Role
 from aegis_replication.errors import NotLeader
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, EntryId, Kind, RecoveredGroup, ReplicatedLog, SnapshotMeta
@@ -63,6 +57,7 @@ class Raft:
         random: Random,
         now_ms: float,
         applied: LogIndex = 0,
+        founding: Founding | None = None,
     ) -> None:
         """Start as a follower with what the disk holds; an empty disk and `bootstrap` make the group's first entry.
 
@@ -71,6 +66,7 @@ class Raft:
         what was recovered can't be one replica's state.
         """
         self._member = recover(node, group, config, recovered, random, now_ms, applied)
+        self._member.founding = founding
         self._role: Role = Follower(self._member, to_follower(None, "started"))
         # Ticket of the last read taken. Never used twice.
         self._ticket = 0
@@ -207,8 +203,7 @@ class Raft:
     def transfer(self, target: NodeId | None = None) -> None:
         """Hand leadership over to `target`, or to the best there is; it is done when this replica no longer leads.
 
-        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader, ChangePending,
-        ChangeRefused.
+        Proposals are refused meanwhile. Given up after an election timeout. Raises NotLeader or ChangeRefused.
         """
         self._leading().transfer(target)
 
@@ -236,7 +231,8 @@ class Raft:
 
     def why_not(self, node: NodeId, introduction: Introduction) -> str:
         """Why `node` isn't to be spoken with; "" when it is: as ConfigurationStack.why_not."""
-        return self._member.configurations.why_not(node, introduction.incarnation, introduction.configuration)
+        told = (introduction.incarnation, introduction.configuration, introduction.format_highest)
+        return self._member.configurations.why_not(node, *told)
 
     @property
     def peers(self) -> dict[NodeId, str]:

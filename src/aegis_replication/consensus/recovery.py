@@ -16,6 +16,11 @@ def is_new(recovered: RecoveredGroup) -> bool:
     return is_empty and recovered.hard_state in (HardState(), HardState(1))
 
 
+def is_unused(recovered: RecoveredGroup) -> bool:
+    """Does this disk hold nothing but what every founder makes for itself, if that?"""
+    return recovered.snapshot is None and recovered.base == NOTHING and len(recovered.entries) <= 1
+
+
 def recover(
     node: NodeId,
     group: GroupId,
@@ -62,6 +67,8 @@ def recover(
         log.commit_to(applied)
         stack.forget_before(applied)
     member = Member(node, group, config, random, now_ms, hard_state=recovered.hard_state, log=log, configurations=stack)
+    for configuration in stack.held:
+        member.check_format(configuration)
     if snapshot is not None and is_reset:
         member.keep_snapshot(snapshot, log.first, reset=True)
     return member

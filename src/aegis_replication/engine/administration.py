@@ -122,6 +122,7 @@ class Administration:
             is_joint=configuration.is_joint,
             pending=role.membership.why_not_now(),
             lease_ms=configuration.lease_ms,
+            format=configuration.format,
             members=tuple(self._row(node, configuration, role) for node in sorted(configuration.members)),
         )
 
@@ -145,6 +146,7 @@ class Administration:
             address=configuration.addresses.get(node) or (told.address if told is not None else ""),
             client_address=self.client_address if is_own else self._addresses.get(node, ""),
             incarnation=f"{incarnation:016x}" if incarnation else "",
+            format_highest=0 if told is None else told.format_highest,
         )
 
 

@@ -44,7 +44,9 @@ def group_spec(
         recovered,
         bootstrap=None if identity.joins else Configuration(config.voters),
         snapshot_pieces=pieces,
-        introduction=Introduction(identity.incarnation, options.peer_address, config.priority),
+        introduction=Introduction(
+            identity.incarnation, options.peer_address, config.priority, format_highest=config.format_highest
+        ),
         client_address=options.client_address,
     )
 

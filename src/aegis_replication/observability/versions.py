@@ -6,6 +6,7 @@ from importlib.metadata import version as version_of
 from typing import Any, Final
 
 from aegis_replication import __version__, log, wire
+from aegis_replication.storage.base import FORMAT_VERSION
 
 PARTS: Final = ("msgspec", "xxhash", "uvloop")
 
@@ -19,7 +20,8 @@ def versions() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "protocol_lowest": wire.PROTOCOL_LOWEST,
         "protocol_highest": wire.PROTOCOL_HIGHEST,
-        "frame_format": log.FRAME_VERSION,
+        "frame_format": log.FORMAT_HIGHEST,
+        "directory_format": FORMAT_VERSION,
         **{part: _installed(part) for part in PARTS},
     }
 

@@ -19,7 +19,7 @@ from aegis_replication.consensus.configuration import (
 )
 from aegis_replication.errors import ChangeRefused
 from aegis_replication.ids import DATA_GROUP, GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import EntryId, HardState, Kind, LogWrite, RecoveredGroup, make_entry
+from aegis_replication.log import EntryId, HardState, Kind, LogWrite, RecoveredGroup, check_format, make_entry
 from aegis_replication.storage.directory import DirectoryStorage, storage_errors, write_identity
 from aegis_replication.storage.files import Files, RealFiles
 from aegis_replication.storage.inspection import Inspection
@@ -70,6 +70,7 @@ def look_at(directory: str | os.PathLike[str], group: GroupId = DATA_GROUP, *, f
     configuration = configuration_of(found) if found is not None else Configuration()
     if found is None or not configuration.members:
         raise ChangeRefused(f"{os.fspath(directory)}: node {whose.node} was never a member: it knows of nobody's data")
+    check_format(configuration.format, f"{os.fspath(directory)}: its group")
     last = _last(found)
     return Survivor(
         os.fspath(directory),
@@ -108,12 +109,7 @@ def recover_alone(
     try:
         found = storage.recover()[group]
         old, last = configuration_of(found), _last(found)
-        identity = msgspec.structs.replace(
-            storage.identity,
-            incarnation=random.getrandbits(64),
-            first_incarnation=storage.identity.log_incarnation,
-            joins=False,
-        )
+        identity = storage.identity.renewed(random.getrandbits(64))
         # The new incarnation comes first: if this ends here, the node is kept out of the old cluster and done anew.
         with storage_errors(storage.path):
             write_identity(files or RealFiles(), storage.path, identity)
@@ -127,10 +123,12 @@ def recover_alone(
                 *old.interventions,
                 Intervention("recovered", survivor.node, now_ms, *last, f"without {', '.join(removed)}"),
             ),
+            format=old.format,
         )
         term = found.hard_state.term + 1  # past every one that this node has heard of
         stamp = _last_stamp(found) + 1
-        entry = make_entry(group, term, last.index + 1, Kind.CONFIGURATION, configuration.encode(), stamp=stamp)
+        payload, format = configuration.encode(), old.format
+        entry = make_entry(group, term, last.index + 1, Kind.CONFIGURATION, payload, stamp=stamp, format=format)
         state = HardState(term, survivor.node)
         storage.write([LogWrite(group, 0, hard_state=state, entries=(entry,))], durable=True)
     finally:

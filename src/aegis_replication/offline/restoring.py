@@ -10,7 +10,7 @@ import msgspec
 from aegis_replication.consensus.configuration import Intervention, decode_configuration, make_configuration
 from aegis_replication.errors import AegisError, InvalidArgument, StorageError, WrongIdentity
 from aegis_replication.ids import NodeId, node_id
-from aegis_replication.log import SnapshotMeta
+from aegis_replication.log import SnapshotMeta, check_format
 from aegis_replication.storage.backup_file import BackupHead, BackupReader
 from aegis_replication.storage.base import Identity
 from aegis_replication.storage.directory import create_from_snapshots, read_identity
@@ -86,6 +86,7 @@ def _founding(backup: BackupReader, identity: Identity, now_ms: int) -> Snapshot
     """The snapshot's head with one voter, and a note of where it came from."""
     old = decode_configuration(backup.meta.configuration)
     head = backup.head
+    check_format(old.format, f"{backup.path}: the group that it is from")
     configuration = make_configuration(
         (identity.node,),
         incarnations={identity.node: identity.incarnation},
@@ -93,6 +94,7 @@ def _founding(backup: BackupReader, identity: Identity, now_ms: int) -> Snapshot
             *old.interventions,
             Intervention("restored", identity.node, now_ms, head.term, head.index, f"from cluster {head.cluster}"),
         ),
+        format=old.format,
     )
     return msgspec.structs.replace(
         backup.meta, configuration=configuration.encode(), configuration_index=backup.meta.index

@@ -4,7 +4,7 @@ It does what `aegis_replication.node` does on a real machine, in the same order:
 promises after it. Only the clock, the network and the files are others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -12,27 +12,18 @@ from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
-from aegis_replication.engine.events import (
-    Event,
-    PeerLost,
-    PeerSeen,
-    Persisted,
-    Received,
-    Requested,
-    RoomChanged,
-    Ticked,
-)
+from aegis_replication.engine.events import Event, PeerHeard, PeerLost, PeerSeen, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.spec import GroupSpec
-from aegis_replication.errors import DiskFailed, InvariantBroken, StorageError
+from aegis_replication.errors import DiskFailed, IncompatibleVersion, InvariantBroken, StorageError
 from aegis_replication.ids import GroupId, NodeId
-from aegis_replication.log import LogWrite, RecoveredGroup
+from aegis_replication.log import FORMAT_HIGHEST, RecoveredGroup
 from aegis_replication.simulation.clock import Clock, drawn_clock
 from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
 from aegis_replication.simulation.host_settings import WALL_EPOCH_MS, HostSettings, HostState, Watcher, empty_group
+from aegis_replication.simulation.log_work import LogWork
 from aegis_replication.simulation.snapshot_saving import SnapshotSaving
 from aegis_replication.simulation.trace import Trace
-from aegis_replication.storage.backlog import Backlog
 from aegis_replication.storage.base import Storage
 
 
@@ -40,10 +31,10 @@ class Host:
     """One node's machine: its disk stays, its processes come and go."""
 
     # fmt: off
-    __slots__ = ("_busy_until_ms", "_backlog", "_flush_queue", "_flushing", "_inbox", "_last_write_ms", "_marked",
-                 "_random", "_saving", "_turn_at_ms", "clock", "damage", "disk", "engine", "flushes", "incarnation",
-                 "is_founder", "is_retired", "life", "met", "node", "own_clock", "peers", "send", "settings",
-                 "stall_ms", "state", "storage", "trace", "watcher")
+    __slots__ = ("_busy_until_ms", "_had_log", "_inbox", "_log_work", "_random", "_saving", "_turn_at_ms", "clock",
+                 "damage", "disk", "engine", "flushes", "incarnation", "is_founder", "is_retired", "life", "met",
+                 "node", "own_clock", "peers", "send", "settings", "stall_ms", "state", "storage", "trace",
+                 "watcher")
     # fmt: on
 
     def __init__(
@@ -61,6 +52,7 @@ class Host:
     ) -> None:
         # Of the data directory on its disk.
         self.incarnation = incarnation
+        self._had_log = False  # what the last handshake said of it: one may arrive when it is down already
         # Was it there at the first start? Then it is started with the list of peers, else it waits to be added.
         self.is_founder = is_founder
         # Is it off for good?
@@ -71,6 +63,8 @@ class Host:
         self.peers: dict[NodeId, str] = {}
         self.node = node
         self.settings = settings
+        if not is_founder:
+            self.upgrade()
         self.clock = clock
         # What this machine shows as the time: not what the others show, and not at their pace.
         self.own_clock = drawn_clock(clock, node, settings.clock_error)
@@ -91,10 +85,7 @@ class Host:
         self._inbox: list[Event] = []
         self._busy_until_ms = 0.0  # blocked in a flush until then
         self._turn_at_ms = 0.0  # the turn asked for; 0: none
-        self._flushing: list[LogWrite] = []  # written, their flush aside is under way
-        self._flush_queue: list[LogWrite] = []  # written since it began
-        self._last_write_ms = 0.0
-        self._marked = True
+        self._log_work: LogWork
         self._saving = SnapshotSaving(
             self, self._random, guard=self._guard, is_busy=self._is_busy, carry_out=self._carry_out
         )
@@ -111,7 +102,16 @@ class Host:
         """How many writes of this process are on their way to the disk."""
         if self.state != "up":
             return 0
-        return len(self._flushing) + len(self._flush_queue) + self.disk.is_awaited
+        return self._log_work.under_way + self.disk.is_awaited
+
+    def upgrade(self) -> None:
+        """Its next process is of the newest program."""
+        self.settings.config = self.settings.config.replace(format_highest=FORMAT_HIGHEST)
+
+    def renew(self, disk: SimulatedDisk, incarnation: int) -> None:
+        """Another disk with a directory made anew, and the newest program: as a machine that takes its place."""
+        self.disk, self.incarnation, self._had_log = disk, incarnation, False
+        self.upgrade()
 
     # --- life and death ---
 
@@ -137,10 +137,9 @@ class Host:
             now_ms=self.own_clock.now_ms,
         )
         self.state, self.damage = "up", None
-        self._inbox, self._flushing, self._flush_queue = [], [], []
-        self._backlog = Backlog(self.storage, self._write_now)
+        self._inbox = []
+        self._log_work = LogWork(self, block=self._block, when_free=self._when_free, go_on=self._go_on)
         self._busy_until_ms = self._turn_at_ms = 0.0
-        self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
         self.peers, self.met = {}, {}
         self.flushes = 0
@@ -171,7 +170,10 @@ class Host:
     def introduction(self) -> Introduction:
         """What it says of itself in a handshake."""
         index = self.engine.configuration_index if self.is_up else 0
-        return Introduction(self.incarnation, f"{self.node}.test:7481", self.settings.config.priority, index)
+        config, address = self.settings.config, f"{self.node}.test:7481"
+        if self.state in ("up", "paused"):
+            self._had_log = self.engine.has_log
+        return Introduction(self.incarnation, address, config.priority, index, config.format_highest, self._had_log)
 
     def why_not(self, other: "Host") -> str:
         """Why it refuses a connection with `other`; "" when it doesn't, or is down and can't."""
@@ -182,6 +184,19 @@ class Host:
         self.met[other.node] = (other.incarnation, other.life)
         self.tell(PeerSeen(other.node, other.client_address, other.introduction))
 
+    def why_apart(self, other: "Host") -> str:
+        """Why there is no connection between the two; each hears who the other is all the same."""
+        why_not = other.why_not(self) or self.why_not(other)
+        if why_not:
+            self.hear(other)
+            other.hear(self)
+        return why_not
+
+    def hear(self, other: "Host") -> None:
+        """No connection came of it, but `other` has said who it is."""
+        if self.is_up and self.engine.founding is not None:
+            self.tell(PeerHeard(other.node, other.introduction))
+
     def crash(self, losing: Losing = "some") -> None:
         """The machine loses its power, or with losing="nothing" only the process its life."""
         if self.state in ("up", "paused"):
@@ -189,6 +204,7 @@ class Host:
             self._die(losing)
 
     def _die(self, losing: Losing) -> None:
+        self._had_log = self.engine.has_log
         self.state = "down"
         self.life += 1
         if losing == "nothing":
@@ -236,7 +252,7 @@ class Host:
             self.trace.note(self.node, f"asked by {connection}", request, mark=packet)
             self._ask_for_turn(self.clock.now_ms)
 
-    def tell(self, event: PeerLost | PeerSeen) -> None:
+    def tell(self, event: PeerHeard | PeerLost | PeerSeen) -> None:
         """News of a connection."""
         if self.state in ("up", "paused"):
             self._inbox.append(event)
@@ -280,6 +296,8 @@ class Host:
                 self.state, self.damage = "refused", error
         except InvariantBroken:
             raise
+        except IncompatibleVersion as error:
+            raise InvariantBroken("a format is written when all members know it", str(error)) from error
         except AssertionError as error:
             said = str(error).partition("\n")[0]  # test runners add what differs from run to run
             raise InvariantBroken("the node's own assertions", f"{self.node}: {said}") from error
@@ -296,7 +314,7 @@ class Host:
         if self.stall_ms:
             self._block(self.stall_ms, self._after_stall)
             return
-        self._mark_when_quiet()
+        self._log_work.mark_when_quiet()
         self._carry_out()
 
     def _after_stall(self) -> None:
@@ -331,10 +349,16 @@ class Host:
                 self.met = {node: life for node, life in self.met.items() if node in effects.peers}
             for request in effects.requests:
                 self._saving.carry_out(request)
-            if effects.writes and not self._write(effects.writes):
+            if effects.writes and not self._log_work.write(effects.writes):
                 return  # goes on when the flush is over
-        is_news = self._see_room()
+        is_news = self._log_work.see_room()
         self._ask_for_turn(self.clock.now_ms if self._inbox or is_news else self.own_clock.at(engine.deadline_ms))
+
+    def _go_on(self) -> None:
+        """A flush that this process was blocked in, or waited for, is over."""
+        self._carry_out()
+        if self._inbox:
+            self._ask_for_turn(self.clock.now_ms)
 
     def _send(self, effects: Effects) -> None:
         for target, group, message in effects.messages:
@@ -349,46 +373,7 @@ class Host:
         for change in effects.changes:
             self.trace.note(self.node, f"becomes {change.role} of term {change.term}:", change.why)
 
-    # --- the disk ---
-
-    def _write(self, writes: list[LogWrite]) -> bool:
-        """Write; False when the process is blocked, or waits aside, until the flush is over."""
-        self._last_write_ms, self._marked = self.clock.now_ms, False
-        for write in writes:
-            self.trace.note(self.node, "writes", write)
-        if self.settings.aside:
-            if self._backlog.write(writes):
-                self._flush_soon(writes)
-            return True
-        self.disk.is_awaited = True
-        if not self._backlog.write(writes):
-            self.disk.end_wait()
-            return True
-        self._block(self.disk.spent_ms, self._flushed_inline, writes)
-        self.disk.spent_ms = 0.0
-        return False
-
-    def _write_now(self, writes: Sequence[LogWrite]) -> bool:
-        self.storage.write(writes, durable=not self.settings.aside)
-        return True
-
-    def _flush_soon(self, writes: Sequence[LogWrite]) -> None:
-        self._flush_queue.extend(writes)
-        if not self._flushing:
-            self._flush_aside()
-
-    def _see_room(self) -> bool:
-        """Housekeeping, and what a full disk had no room for before; is there something to do about it?"""
-        self.storage.maintain()
-        written = [writes for writes, _ in self._backlog.retry()]
-        news = self._backlog.news()
-        for writes in written:
-            (self._flush_soon if self.settings.aside else self._persisted)(writes)
-        if news is not None:
-            self.trace.note(self.node, "has room for", news[0])
-            self.disk.faults["disk_regained"] += news[0] is None
-            self.engine.handle(RoomChanged(*news))
-        return bool(written) or news is not None
+    # --- time that it doesn't have ---
 
     def _block(self, duration_ms: float, then: Callable[..., None], *arguments: Any) -> None:
         self._busy_until_ms = self.clock.now_ms + duration_ms
@@ -402,49 +387,6 @@ class Host:
             self.clock.after(1.0, self._when_free, life, then, *arguments)
             return
         self._guard(then, *arguments)
-
-    def _flushed_inline(self, writes: list[LogWrite]) -> None:
-        self.disk.end_wait()
-        self._persisted(writes)
-        self._carry_out()
-        if self._inbox:
-            self._ask_for_turn(self.clock.now_ms)
-
-    def _persisted(self, writes: Sequence[LogWrite]) -> None:
-        self.flushes += 1
-        for write in writes:
-            self.watcher.on_durable(self, write)
-            self.engine.handle(Persisted(write.group, write.number))
-        self.trace.note(self.node, "has flushed", [write.number for write in writes])
-
-    def _flush_aside(self) -> None:
-        """A flush beside the loop: it covers what is written now, and takes a while."""
-        self._flushing, self._flush_queue = self._flush_queue, []
-        handles, position = self.storage.unflushed()
-        begun = [self.disk.begin_sync(handle) for handle in handles]
-        flush_ms = self.disk.speed.flush_ms(self.disk.random)
-        self.clock.after(flush_ms, self._when_free, self.life, self._flushed_aside, begun, position)
-
-    def _flushed_aside(self, begun: list[tuple[int, int]], position: int) -> None:
-        try:
-            for sync in begun:
-                self.disk.end_sync(sync)
-        except OSError as error:
-            raise self.storage.fail(str(error)) from error
-        self.disk.spent_ms = 0.0
-        self.storage.flushed(position)
-        flushed, self._flushing = self._flushing, []
-        self._persisted(flushed)
-        if self._flush_queue:
-            self._flush_aside()
-        self._carry_out()
-
-    def _mark_when_quiet(self) -> None:
-        if self._marked or self._flushing:
-            return
-        if self.clock.now_ms - self._last_write_ms >= self.settings.mark_ms:
-            self._backlog.mark()
-            self._marked = True
 
     def _is_busy(self) -> bool:
         return self.state == "paused" or self.clock.now_ms < self._busy_until_ms

@@ -20,28 +20,33 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, clocks, echoes, last_resort, mutants, own_disk, pressure
+from aegis_replication.simulation import (
+    churn,
+    clocks,
+    echoes,
+    last_resort,
+    mounts,
+    mutants,
+    own_disk,
+    pressure,
+    upgrades,
+)
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import DiskSpeed
 from aegis_replication.simulation.echoes import about_echoes
 from aegis_replication.simulation.faults import Nemesis
+from aegis_replication.simulation.mounts import Mounts, about_mounts
 from aegis_replication.simulation.own_disk import keeps_its_state
 from aegis_replication.simulation.plan import COUNTED as PLANNED
 from aegis_replication.simulation.plan import Plan, about_beginnings, draw_plan
 from aegis_replication.simulation.pressure import about_pressure
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
+from aegis_replication.simulation.upgrades import UpgradePlan, Upgrades, draw_upgrade_plan
 
-COUNTED = (
-    *PLANNED,
-    *churn.COUNTED,
-    *clocks.COUNTED,
-    *echoes.COUNTED,
-    *pressure.COUNTED,
-    *own_disk.COUNTED,
-    *last_resort.COUNTED,
-)
+_PARTS = (churn, clocks, echoes, mounts, pressure, upgrades, own_disk, last_resort)
+COUNTED: tuple[str, ...] = (*PLANNED, *(kind for part in _PARTS for kind in part.COUNTED))
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
@@ -128,7 +133,7 @@ def _rarely_sized(plan: Plan, random: Random) -> Plan:
 class Play:
     """One seed, played on a cluster of its own."""
 
-    __slots__ = ("clocks", "cluster", "nemesis", "plan", "seed", "workload")
+    __slots__ = ("clocks", "cluster", "nemesis", "plan", "seed", "upgrades", "workload")
 
     def __init__(self, seed: int, subject: Subject | None = None) -> None:
         self.seed = seed
@@ -136,17 +141,19 @@ class Play:
         with_churn = churn.with_churn(plan, Random(f"{seed}/members"))
         special = about_echoes(about_beginnings(plan, Random(f"{seed}/beginnings")), Random(f"{seed}/echoes"))
         special = about_pressure(special, Random(f"{seed}/pressed")) if special is plan else special
+        special = about_mounts(special, Random(f"{seed}/mounts")) if special is plan else special
         if subject is None or isinstance(subject, KeyValueSubject):
             subject = KeyValueSubject(keeps_its_state=keeps_its_state(Random(f"{seed}/own disk")))
         self.plan: Plan = special if with_churn is plan else with_churn
         drawn = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
         self.clocks: ClockPlan = drawn if with_churn is not plan or special is plan else ClockPlan()
         plan = self.plan
+        upgrade_plan: UpgradePlan = draw_upgrade_plan(Random(f"{seed}/upgrades"), is_off=plan.is_about_mounts)
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
             plan.nodes,
             seed=seed,
-            config=plan.config(),
+            config=plan.config().replace(format_highest=upgrade_plan.format_highest),
             groups=groups,
             weather=plan.weather,
             speed=DiskSpeed(plan.flush_ms),
@@ -162,6 +169,7 @@ class Play:
         )
         self.workload: Workload = subject.make_workload(groups, plan.skew, plan.is_uniform)
         self.nemesis = Nemesis(self.cluster, plan, self.clocks)
+        self.upgrades = Upgrades(self.cluster, upgrade_plan, self.cluster.clock.random("upgrades"))
         choose = elsewhere(self.workload.choose, self.clocks.reads_elsewhere)
         for index in range(1, plan.clients + 1):
             self.cluster.add_client(
@@ -180,8 +188,12 @@ class Play:
         for client in clients:
             client.begin()
         self.nemesis.begin()
+        self.upgrades.begin()
+        if self.plan.is_about_mounts:
+            Mounts(cluster, cluster.clock.random("mounts")).begin()
         cluster.run(self.plan.duration_ms)
         self.nemesis.dismiss()
+        self.upgrades.settle()
         self._repair()
         cluster.recover(within_ms=RECOVERY_MS)
         for client in clients:
@@ -194,6 +206,7 @@ class Play:
         for ask in self.workload.read_all():
             cluster.ask(ask)
         cluster.check()
+        self.upgrades.judge()
         if last_resort.is_tried(self.plan.groups, Random(f"{self.seed}/last resort")):
             last_resort.lose_majority(cluster, self.workload, cluster.clock.random("last resort"))
 

@@ -43,9 +43,8 @@ class DurableSessionMachine(SessionMachine):
         term, index = self.own.open()
         try:
             rows = [(*_ROW.decode(row), name) for name, row in self.own.sessions()]
-            self._sessions.clear()
-            for _, _, packed, name in sorted(rows, key=lambda row: row[:2]):
-                self._sessions[name] = read_session(packed)
+            rows.sort(key=lambda row: row[:2])
+            self._adopt(OrderedDict((name, read_session(packed)) for _, _, packed, name in rows))
         except msgspec.MsgspecError as error:
             raise StorageError(
                 f"the {self.inner.kind} machine's own state at entry {index} holds a session that can't be read "

@@ -22,6 +22,15 @@ FORMAT_VERSION: Final = 1
 WINDOW: Final = 1_024
 """How far a sequence may be above the lowest one its client still waits for: no more results are kept per session."""
 
+RESULT_BYTES_MAX: Final = 32 * 1024 * 1024
+"""A session whose client leaves so many bytes of results unacknowledged gets no further command done."""
+
+ALL_RESULT_BYTES_MAX: Final = 256 * 1024 * 1024
+"""More in all sessions together, and those that were used least recently are forgotten."""
+
+BOUNDED_BY_BYTES: Final = 2
+"""The first format of entries whose commands are held to these two; before it, only numbers are bounded."""
+
 SESSIONS_MAX: Final = 10_000
 """One more, and the session that was used least recently is forgotten."""
 
@@ -32,6 +41,10 @@ STAMP_LOGICAL_BITS: Final = 16
 
 NOT_THESE_TYPES: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that aren't what was asked for."""
+
+_LIGHT: Final = frozenset((int, bool, float, type(None)))
+_LIGHT_BYTES: Final = 16
+"""What is no longer than this when encoded weighs nothing: its number is bounded. These types never are."""
 
 _SEQUENCE_HIGHEST: Final = 2**63 - 1
 _SESSIONS_PER_PIECE: Final = 256
@@ -72,7 +85,7 @@ _SESSION_DECODER: msgspec.msgpack.Decoder[tuple[int, int, list[tuple[Any, ...]]]
 class _Session:
     """What is remembered of one client."""
 
-    __slots__ = ("floor", "results", "used")
+    __slots__ = ("bytes", "floor", "results", "used", "weights")
 
     def __init__(self, used: int) -> None:
         # Lowest sequence the client may still ask for. Only rises.
@@ -81,6 +94,29 @@ class _Session:
         self.results: dict[int, Any] = {}
         # Stamp of the last entry that used it. Only rises.
         self.used = used
+        # Bytes of each result that isn't light, encoded, and their sum: a function of `results`, in no snapshot.
+        self.weights: dict[int, int] = {}
+        self.bytes = 0
+
+    def weigh(self, sequence: int) -> int:
+        """A result has come: its bytes, the same before and after a snapshot."""
+        weight = len(_ENCODER.encode(self.results[sequence]))
+        if weight <= _LIGHT_BYTES:
+            return 0
+        self.weights[sequence] = weight
+        self.bytes += weight
+        return weight
+
+    def lighten(self, floor: int) -> int:
+        """Results below `floor` are gone: how many bytes they were."""
+        weights = self.weights
+        freed = sum([weights.pop(sequence) for sequence in [known for known in weights if known < floor]])
+        self.bytes -= freed
+        return freed
+
+    def bytes_from(self, floor: int) -> int:
+        """How many bytes it would hold without the results below `floor`."""
+        return self.bytes - sum([weight for sequence, weight in self.weights.items() if sequence < floor])
 
 
 class SessionMachine:
@@ -90,14 +126,28 @@ class SessionMachine:
     Otherwise sequence 0 with body nil opens the session (result: WINDOW); every other sequence is carried out once,
     in whatever order they arrive, and its result is kept until the client says by `floor` that it has it. Below the
     floor or WINDOW above it, a command is REFUSED; so it is with SESSION_EXPIRED if its session is not known. Neither
-    leaves a trace. `sessions_max` and `idle_ms` must be equal on all replicas of a group for ever: they are
-    arguments for tests.
+    leaves a trace. Also REFUSED is a command of a session that holds too many bytes of results already. The arguments
+    but `inner` must be equal on all replicas of a group for ever: they are there for tests.
     """
 
-    __slots__ = ("_commands", "_command", "_idle", "_sessions", "_sessions_max", "inner")
+    # fmt: off
+    __slots__ = ("_all_bytes_max", "_bytes_max", "_commands", "_command", "_idle", "_sessions", "_sessions_max",
+                 "inner", "result_bytes")
+    # fmt: on
 
-    def __init__(self, inner: CommandMachine, *, sessions_max: int = SESSIONS_MAX, idle_ms: int = IDLE_MS) -> None:
+    def __init__(
+        self,
+        inner: CommandMachine,
+        *,
+        sessions_max: int = SESSIONS_MAX,
+        idle_ms: int = IDLE_MS,
+        result_bytes_max: int = RESULT_BYTES_MAX,
+        all_result_bytes_max: int = ALL_RESULT_BYTES_MAX,
+    ) -> None:
         self.inner = inner
+        self._bytes_max, self._all_bytes_max = result_bytes_max, all_result_bytes_max
+        # Sum of `bytes` over all sessions.
+        self.result_bytes = 0
         self._sessions_max = sessions_max
         self._idle = idle_ms << STAMP_LOGICAL_BITS
         # The least recently used comes first. Invariant: `used` rises along it.
@@ -138,6 +188,7 @@ class SessionMachine:
         # The one loop that every write passes through, on every node: locals, and no call but the handler's.
         handlers, stamp = self.inner.handlers, entry.stamp
         find, touch = self._sessions.get, self._sessions.move_to_end
+        is_bounded, bytes_max = entry.format >= BOUNDED_BY_BYTES, self._bytes_max
         results: list[Any] = []
         for name, sequence, floor, body in commands:
             if not name:
@@ -157,11 +208,16 @@ class SessionMachine:
             if sequence in remembered:
                 result = remembered[sequence]
             else:
+                if is_bounded and session.bytes >= bytes_max and session.bytes_from(floor) >= bytes_max:
+                    results.append(_full(session.bytes, bytes_max))
+                    continue
                 result = handlers[type(body)](body) if body is not None else _NOTHING_ASKED
                 if type(result) is Failure and result.status == REFUSED:
                     results.append(result)
                     continue
                 remembered[sequence] = result
+                if type(result) not in _LIGHT:
+                    self.result_bytes += session.weigh(sequence)
             if floor > lowest:
                 session.floor = floor
                 if floor - lowest > len(remembered):
@@ -170,9 +226,13 @@ class SessionMachine:
                 else:
                     for old in range(lowest, floor):
                         remembered.pop(old, None)
+                if session.weights:
+                    self.result_bytes -= session.lighten(floor)
             session.used = stamp
             touch(name)
             results.append(result)
+            if is_bounded and self.result_bytes > self._all_bytes_max:
+                self._forget_heavy()
         return results
 
     def _decode(self, entry: Entry) -> list[tuple[bytes, int, int, Any]]:
@@ -188,7 +248,7 @@ class SessionMachine:
         if session is None:
             session = self._sessions[name] = _Session(stamp)
             if len(self._sessions) > self._sessions_max:
-                self._sessions.popitem(last=False)
+                self._forget_oldest()
         session.used = stamp
         self._sessions.move_to_end(name)
         return WINDOW
@@ -196,10 +256,19 @@ class SessionMachine:
     def _forget_idle(self, stamp: int) -> None:
         oldest_kept = stamp - self._idle
         while self._sessions:
-            name, session = next(iter(self._sessions.items()))
+            session = next(iter(self._sessions.values()))
             if session.used >= oldest_kept:
                 return
-            del self._sessions[name]
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, session = self._sessions.popitem(last=False)
+        self.result_bytes -= session.bytes
+
+    def _forget_heavy(self) -> None:
+        """Forget sessions until the rest holds no more than it may; not the one that was used last."""
+        while self.result_bytes > self._all_bytes_max and len(self._sessions) > 1:
+            self._forget_oldest()
 
     # --- queries and snapshots ---
 
@@ -246,15 +315,17 @@ class SessionMachine:
             sessions: OrderedDict[SessionId, _Session] = OrderedDict()
             for _ in range(head.pieces):
                 for name, floor, used, lines in _LINES_DECODER.decode(next(stream, b"")):
-                    session = sessions[name] = _Session(used)
-                    session.floor = floor
-                    session.results = {line[0]: line[1] if len(line) == 2 else Failure(*line[1:]) for line in lines}
+                    sessions[name] = _session_of(floor, used, lines)
             if len(sessions) != head.sessions:
                 raise ProtocolError(f"a snapshot of {head.sessions} sessions has {len(sessions)}")
             restore_inner(stream, sessions)
         except NOT_THESE_TYPES as error:
             raise ProtocolError(f"not a snapshot of a {self.inner.kind} machine: {error}") from None
+        self._adopt(sessions)
+
+    def _adopt(self, sessions: OrderedDict[SessionId, _Session]) -> None:
         self._sessions = sessions
+        self.result_bytes = sum(session.bytes for session in sessions.values())
 
     def digest(self) -> str:
         summed = xxhash.xxh3_64()
@@ -272,6 +343,14 @@ def _refused(sequence: int, floor: int) -> Failure:
     return Failure(REFUSED, f"sequence {sequence} is not in {window}: nothing was done")
 
 
+def _full(held: int, limit: int) -> Failure:
+    return Failure(
+        REFUSED,
+        f"this session holds {held:,} bytes of results that its client hasn't acknowledged, the limit is {limit:,}: "
+        "nothing was done",
+    )
+
+
 def write_session(session: _Session) -> bytes:
     """A session as bytes."""
     lines = [_line(sequence, session.results[sequence]) for sequence in sorted(session.results)]
@@ -280,10 +359,16 @@ def write_session(session: _Session) -> bytes:
 
 def read_session(packed: bytes) -> _Session:
     """What `write_session` wrote. Raises MsgspecError for anything else."""
-    floor, used, lines = _SESSION_DECODER.decode(packed)
+    return _session_of(*_SESSION_DECODER.decode(packed))
+
+
+def _session_of(floor: int, used: int, lines: list[tuple[Any, ...]]) -> _Session:
     session = _Session(used)
     session.floor = floor
     session.results = {line[0]: line[1] if len(line) == 2 else Failure(*line[1:]) for line in lines}
+    for sequence, result in session.results.items():
+        if type(result) not in _LIGHT:
+            session.weigh(sequence)
     return session
 
 

@@ -10,8 +10,12 @@ from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId, LogWrite, RecoveredGroup, SnapshotMeta
 from aegis_replication.storage.flush_policy import FlushPolicy
 
-FORMAT_VERSION = 1
-"""Of everything in a data directory. Files of every version up to this one open; later ones are refused."""
+FORMAT_VERSION = 2
+"""Of a data directory, the newest that this program knows. Those of every version up to this one open; later ones are
+refused. A directory has the lowest that can say what it holds, so that an earlier program can still be started on it.
+"""
+FORMAT_FIRST = 1  # all that a directory holds, but for ...
+FORMAT_RENEWED = 2  # ... an incarnation that isn't the one that its log is marked with
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
@@ -20,14 +24,27 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     cluster: str
     node: NodeId
     incarnation: int  # 64 random bits: a directory that was lost and made anew has another one
-    format_version: int = FORMAT_VERSION
+    format_version: int = FORMAT_FIRST
     joins: bool = False  # made to join a cluster: its node never begins one, even while it knows of none
-    first_incarnation: int = 0  # what its log is marked with, if that is another one; 0: the same
+    first_incarnation: int = 0  # from format 2 on: what its log is marked with, if that is another one; 0: the same
 
     @property
     def log_incarnation(self) -> int:
         """What segments and records carry, so that none of another directory is taken for one of these."""
         return self.first_incarnation or self.incarnation
+
+    def renewed(self, incarnation: int) -> "Identity":
+        """The same directory as one that its former peers don't know, and that begins no cluster anew.
+
+        A program that doesn't know of it would take the whole log for another directory's, so it is to refuse this one.
+        """
+        return msgspec.structs.replace(
+            self,
+            incarnation=incarnation,
+            format_version=max(self.format_version, FORMAT_RENEWED),
+            joins=False,
+            first_incarnation=self.log_incarnation,
+        )
 
 
 class StorageStats(msgspec.Struct, frozen=True):

@@ -23,8 +23,10 @@ from aegis_replication.errors import (
 )
 from aegis_replication.ids import GroupId
 from aegis_replication.log import EntryId, SnapshotMeta
-from aegis_replication.storage.base import FORMAT_VERSION
 from aegis_replication.storage.files import Files, is_full
+
+SNAPSHOT_FORMAT_VERSION: Final = 1
+"""Of a snapshot file, which is also what a follower and a backup get: earlier programs are among them."""
 
 PIECE_BYTES_MAX: Final = 256 * 1024 * 1024
 _MAGIC: Final = b"AEGISNAP"
@@ -49,7 +51,7 @@ def snapshot_name(group: GroupId, snapshot: EntryId, kind: str = "snap") -> str:
 def pack_head(group: GroupId, meta: SnapshotMeta) -> bytes:
     """The beginning of a snapshot file."""
     packed = _encode_meta(meta)
-    head = _HEAD.pack(_MAGIC, FORMAT_VERSION, 0, group, len(packed)) + packed
+    head = _HEAD.pack(_MAGIC, SNAPSHOT_FORMAT_VERSION, 0, group, len(packed)) + packed
     return head + _CHECKSUM.pack(crc32(head))
 
 
@@ -73,9 +75,9 @@ class SnapshotReader:
         if len(fixed) < _HEAD.size or not fixed.startswith(_MAGIC):
             raise CorruptRecord(self.path, 0, f"a snapshot beginning with {_MAGIC!r}", f"{fixed[:8]!r}")
         _, version, _, group, meta_bytes = _HEAD.unpack(fixed)
-        if version > FORMAT_VERSION:
+        if version > SNAPSHOT_FORMAT_VERSION:
             raise IncompatibleVersion(
-                f"{self.path} has format {version}, this program knows 1 to {FORMAT_VERSION}: upgrade it"
+                f"{self.path} has format {version}, this program knows 1 to {SNAPSHOT_FORMAT_VERSION}: upgrade it"
             )
         rest = self._files.pread(self._handle, min(meta_bytes, _META_BYTES_MAX) + _CHECKSUM.size, _HEAD.size)
         head, stored = fixed + rest[: -_CHECKSUM.size], rest[-_CHECKSUM.size :]

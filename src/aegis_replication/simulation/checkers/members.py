@@ -1,5 +1,7 @@
 """Are members changed so that no two majorities can decide apart? One step at a time, each overlapping the last."""
 
+from collections.abc import Callable
+
 from aegis_replication.consensus.configuration import Configuration, decode_configuration
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.messages import Message, TimeoutNow
@@ -13,9 +15,11 @@ from aegis_replication.simulation.checkers.durability import DurabilityChecker
 class MembersChecker:
     """Watches the configurations of one group from outside."""
 
-    __slots__ = ("_added", "_durability", "_group", "_removed")
+    __slots__ = ("_added", "_durability", "_format_highest", "_group", "_removed")
 
-    def __init__(self, group: GroupId, durability: DurabilityChecker) -> None:
+    def __init__(self, group: GroupId, durability: DurabilityChecker, format_highest: Callable[[NodeId], int]) -> None:
+        # The newest format that the program of a node knows, or, while it is down, that of its next start.
+        self._format_highest = format_highest
         self._group = group
         self._durability = durability
         # At which entry each learner came in, as the first log that held it says.
@@ -40,6 +44,13 @@ class MembersChecker:
                 self._on_appended(node, entry.index, before, made)
 
     def _on_appended(self, node: NodeId, index: LogIndex, before: Configuration, made: Configuration) -> None:
+        for member in made.members:
+            if made.format > max(before.format, self._format_highest(member)):
+                raise self._broken(
+                    "a format is written when all members know it",
+                    f"{node} turns to format {made.format} at entry {index}, {member} knows "
+                    f"{self._format_highest(member)}",
+                )
         for learner in set(made.learners) - set(before.learners):
             self._added[learner] = index
         for promoted in set(made.voters) - set(before.voters):

@@ -45,7 +45,7 @@ class Watch:
         self.groups = tuple(groups)
         self.durability = DurabilityChecker()
         self.agreement = {group: AgreementChecker(group, self.durability) for group in groups}
-        self.members = {group: MembersChecker(group, self.durability) for group in groups}
+        self.members = {group: MembersChecker(group, self.durability, self._format_highest) for group in groups}
         self.machines = {group: MachineChecker(group, make_model()) for group in groups}
         self.pressure = {group: PressureChecker() for group in groups}
         self.acknowledged = {group: Acknowledged() for group in groups}
@@ -101,11 +101,28 @@ class Watch:
             self.members[group].on_turn(host.node, replica)
             self.pressure[group].on_turn(host.node, replica)
 
+    def _format_highest(self, node: NodeId) -> int:
+        return int(self.hosts[node].settings.config.format_highest)
+
     def forget(self, node: NodeId) -> None:
         """The disk of `node` is gone for good."""
         self.durability.forget(node)
         for agreement in self.agreement.values():
             agreement.forget(node)
+
+    def set_aside(self, node: NodeId) -> Callable[[], None]:
+        """Another disk is mounted in the place of `node`'s; what comes back says that its own is there again."""
+        shadows = {key: shadow for key, shadow in self.durability.shadows.items() if key[0] == node}
+        said = [(agreement, agreement.said_by(node)) for agreement in self.agreement.values()]
+        self.forget(node)
+
+        def put_back() -> None:
+            self.forget(node)
+            self.durability.shadows.update(shadows)
+            for agreement, words in said:
+                agreement.remember(node, words)
+
+        return put_back
 
     # --- clients ---
 

@@ -3,10 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import msgspec
+
 from aegis_replication.consensus import leader as leading
+from aegis_replication.consensus import membership as changing
 from aegis_replication.consensus import quorum
-from aegis_replication.consensus.changes import Change
+from aegis_replication.consensus.changes import Change, Introduction
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.handover import Handover
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.member import Transition
@@ -108,7 +112,7 @@ def _stay(take_step: Any, leader: Leader) -> Transition | None:
 # --- disks made anew ------------------------------------------------------------------------------------------------
 
 
-def _know_nobody(stack: ConfigurationStack, node: NodeId, incarnation: int, configuration_index: LogIndex) -> str:
+def _know_nobody(stack: ConfigurationStack, node: NodeId, *told: int) -> str:
     return ""
 
 
@@ -129,6 +133,24 @@ def _propose_on(propose: Any, leader: Leader, *arguments: Any, **options: Any) -
 
 def _may_always_propose(may_propose: Any, replica: Replica) -> bool:
     return not replica._unpersisted and replica.raft.is_leader
+
+
+# --- a newer format -------------------------------------------------------------------------------------------------
+
+
+def _raise_by_a_majority(configuration: Configuration, introductions: Mapping[NodeId, Introduction]) -> Configuration:
+    wanted = configuration.format + 1
+    able = [node for node, told in introductions.items() if told.format_highest >= wanted]
+    if 2 * len(configuration.members.intersection(able)) > len(configuration.members):
+        return msgspec.structs.replace(configuration, format=wanted)
+    return configuration
+
+
+def _raise_without_those_away(raised: Any, configuration: Configuration, introductions: Any) -> Configuration:
+    members = tuple(node for node in configuration.members if node in introductions)
+    here = msgspec.structs.replace(configuration, voters=members, outgoing=(), learners=())
+    wanted = raised(here, introductions).format
+    return configuration if wanted == configuration.format else msgspec.structs.replace(configuration, format=wanted)
 
 
 MEMBERS = (
@@ -187,5 +209,20 @@ MEMBERS = (
         "proposals_while_handing_over",
         "a leader goes on taking proposals after it has handed over",
         (around(Leader, "propose", _propose_on), around(Replica, "_may_propose", _may_always_propose)),
+    ),
+    Mutant(
+        "founded_without_asking",
+        "founders whose directories are new elect one another without asking who holds entries",
+        (instead(Founding, "may_begin", lambda founding, now_ms: True),),
+    ),
+    Mutant(
+        "format_raised_by_majority",
+        "a leader turns to a format that a majority of the members knows, and not all",
+        (instead(changing, "raised", _raise_by_a_majority),),
+    ),
+    Mutant(
+        "format_raised_without_absent",
+        "a leader turns to a format that those members know which are there to say",
+        (around(changing, "raised", _raise_without_those_away),),
     ),
 )
