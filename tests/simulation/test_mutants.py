@@ -90,6 +90,8 @@ FOUND_BY = {
     "own_position_ignored": 16,
     "position_before_effects": 16,
     "sessions_not_with_state": 16,
+    "survivors_tail_overwritten": 11,
+    "intervention_not_noted": 11,
 }
 
 

@@ -21,8 +21,9 @@ from aegis_replication.errors import ChangeRefused
 from aegis_replication.ids import DATA_GROUP, GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import EntryId, HardState, Kind, LogWrite, RecoveredGroup, check_format, make_entry
 from aegis_replication.storage.directory import DirectoryStorage, storage_errors, write_identity
-from aegis_replication.storage.files import RealFiles
+from aegis_replication.storage.files import Files, RealFiles
 from aegis_replication.storage.inspection import Inspection
+from aegis_replication.storage.segments import SEGMENT_BYTES
 
 
 class Survivor(msgspec.Struct, frozen=True):
@@ -61,9 +62,9 @@ class Recovered(msgspec.Struct, frozen=True):
     incarnation: str
 
 
-def look_at(directory: str | os.PathLike[str], group: GroupId = DATA_GROUP) -> Survivor:
+def look_at(directory: str | os.PathLike[str], group: GroupId = DATA_GROUP, *, files: Files | None = None) -> Survivor:
     """What a stopped node's directory knows; changes nothing. Raises DirectoryInUse, StorageError or ChangeRefused."""
-    with Inspection(directory) as inspection:
+    with Inspection(directory, files=files) as inspection:
         found = inspection.groups().get(group)
         whose = inspection.identity
     configuration = configuration_of(found) if found is not None else Configuration()
@@ -89,23 +90,29 @@ def best_of(survivors: Iterable[Survivor]) -> Survivor:
 
 
 def recover_alone(
-    directory: str | os.PathLike[str], *, now_ms: int, random: Random, group: GroupId = DATA_GROUP
+    directory: str | os.PathLike[str],
+    *,
+    now_ms: int,
+    random: Random,
+    group: GroupId = DATA_GROUP,
+    files: Files | None = None,
+    segment_bytes: int = SEGMENT_BYTES,
 ) -> Recovered:
     """Make the node of this directory the only voter. `now_ms` is Unix time. May be repeated when it was interrupted.
 
     Raises DirectoryInUse while a node runs on it, ChangeRefused when it is the only voter already, CorruptRecord.
     """
-    survivor = look_at(directory, group)
+    survivor = look_at(directory, group, files=files)
     if survivor.voters == (survivor.node,):
         raise ChangeRefused(f"{survivor.node} is the only voter already: start it")
-    storage = DirectoryStorage.open(directory)
+    storage = DirectoryStorage.open(directory, files=files, segment_bytes=segment_bytes)
     try:
         found = storage.recover()[group]
         old, last = configuration_of(found), _last(found)
         identity = storage.identity.renewed(random.getrandbits(64))
         # The new incarnation comes first: if this ends here, the node is kept out of the old cluster and done anew.
         with storage_errors(storage.path):
-            write_identity(RealFiles(), storage.path, identity)
+            write_identity(files or RealFiles(), storage.path, identity)
         removed = tuple(sorted(old.members - {survivor.node}))
         configuration = make_configuration(
             (survivor.node,),

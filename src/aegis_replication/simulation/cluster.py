@@ -81,7 +81,7 @@ class Cluster:
         self.trace = Trace(self.clock)
         self.network = Network(self.clock, self._deliver, weather=weather, faults=self.faults)
         self.journal = Journal()
-        self._segment_bytes = segment_bytes
+        self.segment_bytes = segment_bytes
         config = config.replace(node_id=names[0], peers=names)
         subject: Subject = UserSubject(machine) if isinstance(machine, type) else machine or KeyValueSubject()
         self.watch = Watch(
@@ -112,7 +112,7 @@ class Cluster:
             self.watch.make_machine,
             self._open_storage,
             aside=self._flush_aside,
-            limits=self._limits or ReplicaLimits(frame_bytes=self._segment_bytes // 4),
+            limits=self._limits or ReplicaLimits(frame_bytes=self.segment_bytes // 4),
         )
         settings.lease_ms, settings.clock_error = self._lease_ms, self._clock_error
         disk = SimulatedDisk(self.clock.random(f"disk {name}"), self.faults, self._speed)
@@ -123,7 +123,7 @@ class Cluster:
 
     def _open_storage(self, disk: SimulatedDisk, node: NodeId) -> Storage:
         identity = Identity("simulated", node, self.hosts[node].incarnation)
-        return DirectoryStorage.open(f"{ROOT}/data", identity, files=disk, segment_bytes=self._segment_bytes)
+        return DirectoryStorage.open(f"{ROOT}/data", identity, files=disk, segment_bytes=self.segment_bytes)
 
     # --- what passes between sites ---
 
@@ -395,7 +395,7 @@ class Cluster:
     def ask(self, asked: Ask, *, at: NodeId | None = None, within_ms: float = 10_000.0) -> Any:
         """Send any request and let time pass until it is answered; the machine's answer as plain values."""
         door = self._door(at)
-        check_size(asked, self._segment_bytes)
+        check_size(asked, self.segment_bytes)
         number = door.ask(asked, timeout_ms=within_ms)
         until_ms = self.clock.now_ms + within_ms + 1_000.0
         while number in door.pending and self.clock.next_ms is not None and self.clock.next_ms <= until_ms:

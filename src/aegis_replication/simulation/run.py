@@ -20,7 +20,17 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, clocks, echoes, mounts, mutants, own_disk, pressure, upgrades
+from aegis_replication.simulation import (
+    churn,
+    clocks,
+    echoes,
+    last_resort,
+    mounts,
+    mutants,
+    own_disk,
+    pressure,
+    upgrades,
+)
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
@@ -35,7 +45,7 @@ from aegis_replication.simulation.pressure import about_pressure
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 from aegis_replication.simulation.upgrades import UpgradePlan, Upgrades, draw_upgrade_plan
 
-_PARTS = (churn, clocks, echoes, mounts, pressure, upgrades, own_disk)
+_PARTS = (churn, clocks, echoes, mounts, pressure, upgrades, own_disk, last_resort)
 COUNTED: tuple[str, ...] = (*PLANNED, *(kind for part in _PARTS for kind in part.COUNTED))
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
@@ -197,6 +207,8 @@ class Play:
             cluster.ask(ask)
         cluster.check()
         self.upgrades.judge()
+        if last_resort.is_tried(self.plan.groups, Random(f"{self.seed}/last resort")):
+            last_resort.lose_majority(cluster, self.workload, cluster.clock.random("last resort"))
 
     def _repair(self) -> None:
         """A node whose disk was made anew becomes a member again, or another in its place."""

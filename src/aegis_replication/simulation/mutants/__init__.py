@@ -5,6 +5,7 @@ from aegis_replication.simulation.mutants.consensus import CONSENSUS
 from aegis_replication.simulation.mutants.machine import MACHINE
 from aegis_replication.simulation.mutants.members import MEMBERS
 from aegis_replication.simulation.mutants.mutant import Mutant
+from aegis_replication.simulation.mutants.offline import OFFLINE
 from aegis_replication.simulation.mutants.own_state import OWN_STATE
 from aegis_replication.simulation.mutants.pressure import PRESSURE
 from aegis_replication.simulation.mutants.reads import READS
@@ -12,7 +13,7 @@ from aegis_replication.simulation.mutants.storage import STORAGE
 
 __all__ = ["MUTANTS", "Mutant", "find"]
 
-MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE, *PRESSURE, *OWN_STATE)
+MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE, *PRESSURE, *OWN_STATE, *OFFLINE)
 
 
 def find(name: str) -> Mutant:
