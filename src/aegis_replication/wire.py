@@ -72,6 +72,7 @@ class Hello(msgspec.Struct, frozen=True):
     priority: int = 1  # how much a peer wants to lead; 0: never
     configuration: int = 0  # index of the configuration that a peer has in force
     format_highest: int = FORMAT_LOWEST  # the newest format that a peer can read and write
+    has_log: bool = False  # a peer holds more than the entry that every founder makes for itself
 
 
 _HELLO_ENCODER = msgspec.msgpack.Encoder()
@@ -96,8 +97,9 @@ def decode_hello(kind: int, body: bytes) -> Hello:
 
 def introduction(hello: Hello) -> Introduction:
     """What a peer says of itself, as its replicas take it."""
+    has_log = hello.has_log or hello.configuration > 1  # programs before this one say no more than that
     return Introduction(
-        hello.incarnation, hello.peer_address, hello.priority, hello.configuration, hello.format_highest
+        hello.incarnation, hello.peer_address, hello.priority, hello.configuration, hello.format_highest, has_log
     )
 
 

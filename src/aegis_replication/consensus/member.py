@@ -13,6 +13,7 @@ import msgspec
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.freshness import Freshness
 from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
@@ -87,6 +88,7 @@ class Member:
         "config",
         "configurations",
         "dropped",
+        "founding",
         "freshness",
         "group",
         "guests",
@@ -153,6 +155,8 @@ class Member:
         self.introductions: dict[NodeId, Introduction] = {}
         # Nodes that aren't members here and have a later configuration, and its index: listened to until that is here.
         self.guests: dict[NodeId, LogIndex] = {}
+        # What a new directory's node has to know before it begins a cluster; None: this isn't one.
+        self.founding: Founding | None = None
         # Messages from peers that made no sense and were dropped.
         self.dropped = 0
         # How much of entries this node's full disk still takes; None: it isn't full.
@@ -195,7 +199,12 @@ class Member:
         Also one that the newest configuration leaves out, until it has applied that: it may be the only one that holds
         the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2).
         """
-        return self.config.priority > 0 and self.configurations.may_vote(self.node)
+        return self.config.priority > 0 and self.configurations.may_vote(self.node) and self.may_found
+
+    @property
+    def may_found(self) -> bool:
+        """Is there a log to lead already? If not, may one be begun?"""
+        return self.founding is None or self.log.last_index > 1 or self.founding.may_begin(self.now_ms)
 
     @property
     def is_full(self) -> bool:
@@ -388,7 +397,7 @@ class Member:
 
     def would_vote(self, last: EntryId) -> bool:
         """Is a log that ends in `last` at least as up-to-date as this one? Terms count before length (§5.4.1)."""
-        return last >= self.log.last
+        return last >= self.log.last and (last.index > 1 or self.may_found)
 
     def answer_pre_vote(self, source: NodeId, message: RequestVote, *, is_leader_fresh: bool) -> None:
         """Would this node vote for `source` in the term it names? Binds nobody (thesis §9.6).

@@ -12,17 +12,11 @@ from aegis_replication.consensus.changes import Change, Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack, decode_configuration
 from aegis_replication.consensus.follower import Follower
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.handover import Handover
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.lease import NEVER
-from aegis_replication.consensus.member import (
-    CANDIDATE,
-    FOLLOWER,
-    LEADER,
-    PRE_CANDIDATE,
-    Transition,
-    to_follower,
-)
+from aegis_replication.consensus.member import CANDIDATE, FOLLOWER, LEADER, PRE_CANDIDATE, Transition, to_follower
 from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
@@ -63,6 +57,7 @@ class Raft:
         random: Random,
         now_ms: float,
         applied: LogIndex = 0,
+        founding: Founding | None = None,
     ) -> None:
         """Start as a follower with what the disk holds; an empty disk and `bootstrap` make the group's first entry.
 
@@ -71,6 +66,7 @@ class Raft:
         what was recovered can't be one replica's state.
         """
         self._member = recover(node, group, config, recovered, random, now_ms, applied)
+        self._member.founding = founding
         self._role: Role = Follower(self._member, to_follower(None, "started"))
         # Ticket of the last read taken. Never used twice.
         self._ticket = 0

@@ -16,6 +16,11 @@ def is_new(recovered: RecoveredGroup) -> bool:
     return is_empty and recovered.hard_state in (HardState(), HardState(1))
 
 
+def is_unused(recovered: RecoveredGroup) -> bool:
+    """Does this disk hold nothing but what every founder makes for itself, if that?"""
+    return recovered.snapshot is None and recovered.base == NOTHING and len(recovered.entries) <= 1
+
+
 def recover(
     node: NodeId,
     group: GroupId,

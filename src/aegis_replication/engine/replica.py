@@ -9,6 +9,7 @@ import msgspec
 from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.configuration import Configuration
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.messages import InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
@@ -92,6 +93,7 @@ class Replica:
         random: Random,
         now_ms: float,
         addresses: dict[NodeId, str],
+        founding: Founding | None = None,
     ) -> None:
         self.node, self.group, self.limits = node, group, spec.limits
         self.machine = spec.machine
@@ -107,6 +109,7 @@ class Replica:
             random=random,
             now_ms=now_ms,
             applied=self.applied,
+            founding=founding,
         )
         self.was_leader = False
         self.now_ms = now_ms

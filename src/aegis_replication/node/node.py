@@ -12,7 +12,7 @@ import msgspec
 from aegis_replication import wire
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
-from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
+from aegis_replication.engine.events import Event, PeerHeard, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
 from aegis_replication.errors import DiskFailed, IncompatibleVersion, ProtocolError
 from aegis_replication.events import Drained
@@ -74,7 +74,7 @@ class Node:
         self._log_work: LogWork
         self._snapshot_work: SnapshotWork
         self._backup_work: BackupWork
-        self._from_peers: list[Received | PeerLost | PeerSeen] = []
+        self._from_peers: list[Received | PeerHeard | PeerLost | PeerSeen] = []
         self._from_clients: list[Requested] = []
         self._from_disk: list[Event] = []  # answers that came between two turns
         self._wake_scheduled = False
@@ -124,6 +124,7 @@ class Node:
         check_voters(self.options.config, self.engine.replicas.values())
         self._running = True
         try:
+            self._set_peers(self.engine.peers)  # its very first handshake says what this node holds
             await self.peers.start(self)
             for position, door in enumerate(self.doors):
                 await door.start(DoorHandler(self, position, len(self.doors)))
@@ -209,6 +210,11 @@ class Node:
     def why_not_peer(self, hello: wire.Hello) -> str | None:
         """Why that node gets no connection: a member with another data directory, or no member at all."""
         return self.engine.why_not(hello.node, wire.introduction(hello))
+
+    def on_peer_heard(self, hello: wire.Hello) -> None:
+        """A peer refuses this node."""
+        self._from_peers.append(PeerHeard(hello.node, wire.introduction(hello)))
+        self._wake()
 
     def on_peer_met(self, hello: wire.Hello) -> None:
         """A peer has called."""
@@ -319,7 +325,7 @@ class Node:
     def _set_peers(self, peers: Mapping[NodeId, str]) -> None:
         """Who the members are has changed, or where: after what was still to be said to those who leave."""
         listed = {node: address or self._known.get(node, "") for node, address in peers.items()}
-        self.peers.set_peers(listed, configuration=self.engine.configuration_index)
+        self.peers.set_peers(listed, configuration=self.engine.configuration_index, has_log=self.engine.has_log)
 
     def observe(self, observer: Callable[[Any], None]) -> None:
         """Call `observer` with every RoleChanged from now on."""

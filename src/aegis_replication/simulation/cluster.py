@@ -143,7 +143,7 @@ class Cluster:
 
     def _may_pass(self, source: Host, target: Host) -> bool:
         """Is there a connection between the two? Each refuses a member with another data directory, and strangers."""
-        why_not = target.why_not(source) or source.why_not(target)
+        why_not = source.why_apart(target)
         if why_not:
             self.faults["wiped_refused" if "directory" in why_not else "stranger_refused"] += 1
             self.trace.note(target.node, f"has no connection with {source.node}:", why_not)
@@ -166,7 +166,7 @@ class Cluster:
         host.start()
         if host.is_up:
             for other in self.hosts.values():
-                if other is not host and other.is_up and not host.why_not(other) and not other.why_not(host):
+                if other is not host and other.is_up and not host.why_apart(other):
                     other.meet(host)
                     host.meet(other)
 

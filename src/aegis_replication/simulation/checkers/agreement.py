@@ -209,6 +209,17 @@ class AgreementChecker:
         self.spoken.pop(node, None)
         self.votes = {key: candidate for key, candidate in self.votes.items() if key[0] != node}
 
+    def said_by(self, node: NodeId) -> tuple[Term | None, dict[tuple[NodeId, Term], NodeId]]:
+        """What `forget` forgets of it, for `remember`."""
+        return self.spoken.get(node), {key: candidate for key, candidate in self.votes.items() if key[0] == node}
+
+    def remember(self, node: NodeId, said: tuple[Term | None, dict[tuple[NodeId, Term], NodeId]]) -> None:
+        """The disk is there again that `said` was promised on."""
+        spoken, votes = said
+        if spoken is not None:
+            self.spoken[node] = spoken
+        self.votes.update(votes)
+
     def on_restarted(self, node: NodeId) -> None:
         """Commit and applied marks are volatile: they start over; the term does not, `spoken` remembers it."""
         self.seen[node] = Seen()

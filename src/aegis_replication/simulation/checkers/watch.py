@@ -110,6 +110,20 @@ class Watch:
         for agreement in self.agreement.values():
             agreement.forget(node)
 
+    def set_aside(self, node: NodeId) -> Callable[[], None]:
+        """Another disk is mounted in the place of `node`'s; what comes back says that its own is there again."""
+        shadows = {key: shadow for key, shadow in self.durability.shadows.items() if key[0] == node}
+        said = [(agreement, agreement.said_by(node)) for agreement in self.agreement.values()]
+        self.forget(node)
+
+        def put_back() -> None:
+            self.forget(node)
+            self.durability.shadows.update(shadows)
+            for agreement, words in said:
+                agreement.remember(node, words)
+
+        return put_back
+
     # --- clients ---
 
     def on_called(self, pending: Pending) -> None:
