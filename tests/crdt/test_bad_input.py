@@ -205,6 +205,28 @@ def test_a_cut_must_be_seen_and_rise() -> None:
     assert counter.value() == 2
 
 
+def test_no_client_resets_a_part_of_what_is_folded() -> None:
+    """A context from before the cut would take 5 of 7 here, while elsewhere 7 is one number already."""
+    a, b = ResettableCounter("a"), ResettableCounter("b")
+    b.merge(a.increment(5))
+    old = b.context()
+    b.merge(a.increment(2))
+    a.merge(b)
+    cut = a.context()
+
+    for each in (a, b):
+        each.refuse_older_reads(cut)
+    with pytest.raises(ContextTooOld, match="read again"):
+        a.reset(context=old)
+    a.reset(context=cut)
+    b.merge(a)
+    for each in (a, b):
+        each.collect(cut)
+    a.merge(b)
+
+    assert a.value() == b.value() == 0
+
+
 def test_a_replica_that_was_away_while_garbage_was_collected_is_refused() -> None:
     here, away = LWWMap("a"), LWWMap("b")
     away.set("k", "old", 5)

@@ -57,7 +57,7 @@ class Replica(Kind):
 
     __slots__ = (
         "_actor", "_store", "_context", "_stable", "_retired", "_settings", "_parent", "_field", "_index", "_rounds",
-        "_watchers",
+        "_oldest_read", "_watchers",
     )  # fmt: skip
 
     def __init_subclass__(cls) -> None:
@@ -77,6 +77,8 @@ class Replica(Kind):
         self._stable = stable
         # The latest retirements, until a cut shows that all have heard of them. Replaced, never changed.
         self._retired: tuple[Retired, ...] = ()
+        # What read contexts must cover beside the stable cut. Only rises.
+        self._oldest_read = NOTHING
         # What all replicas share from the start.
         self._settings = settings
         # The map that this is a field of, and under which name. None: it stands alone.
@@ -201,11 +203,19 @@ class Replica(Kind):
             encoded_bytes=len(self.to_bytes()) if self._parent is None else 0,
         )
 
+    def refuse_older_reads(self, cut: CausalContext) -> None:
+        """From now on a change's read context must cover `cut`: said before the exchange that makes the cut stable.
+
+        Else a client's old context could still reset a part of what others are folding into one.
+        """
+        self._oldest_read = self._oldest_read.copy().merge(self._by_new_names(cut))
+
     def collect(self, cut: CausalContext, *, retired: Iterable[str] = ()) -> int:
         """Drops and folds what is below a stable cut; how many dots went. The value stays.
 
-        `cut` is stable when every replica had it in a state that every other has merged since. Each cut must cover
-        the one before. A read context from before is refused from now on, and so is a replica that was away.
+        `cut` is stable when every replica had it in a state that every other has merged since; and if clients bring
+        read contexts, has refused older ones since before that state (`refuse_older_reads`). Each cut must cover the
+        one before. A read context from before is refused from now on, and so is a replica that was away.
 
         `retired` are actors that have left for good and all of whose writes the cut has: one name stands for them from
         now on, and contexts grow no more. Every replica must be given the same ones with the same cut. Such a name must
@@ -301,7 +311,8 @@ class Replica(Kind):
                 f"the read context names dots that this replica has not seen: {context.minus(self._context)!r}; "
                 "merge first, or ask where it was read"
             )
-        if not context.covers(self._root()._stable):
+        root = self._root()
+        if not context.covers(root._stable) or not context.covers(root._by_new_names(root._oldest_read)):
             raise ContextTooOld("the read context is older than the last garbage collection: read again")
         return context
 
