@@ -260,11 +260,15 @@ def growth() -> dict[str, list[tuple[int, float]]]:
                 operation(number)
             series.setdefault(name, []).append((size, round((time.process_time_ns() - start) / 1_000, 1)))
             gc.enable()
-        elements = _elements(size)
-        start = time.process_time_ns()
-        ORSet("c").merge(elements)
-        per_element = (time.process_time_ns() - start) / size
-        series.setdefault("ORSet merge of a state, per element", []).append((size, round(per_element, 1)))
+        for name, (make, fill) in _MERGED.items():
+            whole = fill(size)
+            gc.collect()
+            gc.disable()
+            start = time.process_time_ns()
+            make("c").merge(whole)
+            spent = time.process_time_ns() - start
+            gc.enable()
+            series.setdefault(name, []).append((size, round(spent / size, 1)))
     return series
 
 
@@ -288,7 +292,7 @@ def _merge_delta(size: int) -> Callable[[int], Any]:
 
 
 def _set(size: int) -> Callable[[int], Any]:
-    entries = filled("a", [f"key-{number}" for number in range(size)])
+    entries = _keys(size)
     return lambda number: entries.set(f"key-{number % size}", "again", 2)
 
 
@@ -306,6 +310,14 @@ def _insert(size: int) -> Callable[[int], Any]:
     return lambda number: text.insert(size // 2, "y")
 
 
+def _keys(size: int) -> LWWMap:
+    return filled("a", [f"key-{number}" for number in range(size)])
+
+
+_MERGED: dict[str, tuple[Callable[[str], Any], Callable[[int], Any]]] = {
+    "ORSet merge of a state, per element": (ORSet, _elements),
+    "LWWMap merge of a state, per key": (LWWMap, _keys),
+}
 _GROWING: dict[str, Callable[[int], Callable[[int], Any]]] = {
     "ORSet add": _add,
     "ORSet merge of one delta": _merge_delta,

@@ -5,7 +5,7 @@ from math import ceil, floor, log10
 WIDTH, HEIGHT = 820, 460
 LEFT, RIGHT, TOP, BOTTOM = 70, 250, 50, 60
 # Told apart by people who don't see red and green alike (Okabe and Ito).
-COLORS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#8C8C00"]
+COLORS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#8C8C00", "#888888"]
 
 Series = dict[str, list[tuple[int, float]]]
 

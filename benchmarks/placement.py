@@ -140,6 +140,10 @@ def growth(rounds: int) -> dict[str, list[tuple[int, float]]]:
             lookup(keys[0])
             (value,) = measured({name: (one_by_one(lookup), keys)}, rounds).values()
             series.setdefault(name, []).append((count, round(value, 1)))
+        for name, make_batch in _GROWING_BATCHES.items():
+            keys = [f"user:{index}:profile" for index in range(5_000)]
+            (value,) = measured({name: (at_once(make_batch(count)), keys)}, rounds).values()
+            series.setdefault(name, []).append((count, round(value, 1)))
     return series
 
 
@@ -155,6 +159,10 @@ _GROWING: dict[str, Callable[[int], Callable[[str], str]]] = {
     "anchor (buckets, half in use)": lambda count: AnchorHash(count, nodes=_names(count // 2)).get_node,
     "multi-probe (nodes)": lambda count: MultiProbeHash(nodes=_names(count)).get_node,
     "bounded load (partitions)": lambda count: BoundedLoad(count, nodes=NODES).get_node,
+}
+_GROWING_BATCHES: dict[str, Callable[[int], Callable[[list[str]], Any]]] = {
+    "ring, in batches (points)": lambda count: HashRing(10, nodes=_names(count // 10)).get_many,
+    "jump, in batches (nodes)": lambda count: JumpHash(count).bucket_many,
 }
 _PRIMES = {100: 101, 1_000: 1_009, 10_000: 10_007, 100_000: 100_003, 1_000_000: 1_000_003}
 

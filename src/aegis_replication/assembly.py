@@ -20,6 +20,7 @@ from aegis_replication.errors import ConfigError
 from aegis_replication.ids import DATA_GROUP, NodeId
 from aegis_replication.log import FORMAT_HIGHEST
 from aegis_replication.node import Node, NodeOptions
+from aegis_replication.node.beginning import close_machines
 from aegis_replication.node.figures import node_figures
 from aegis_replication.state_machine.base import Machine
 from aegis_replication.state_machine.key_value import KeyValueMachine
@@ -237,6 +238,7 @@ class Member:
             await node.start()
         except BaseException:
             storage.close()
+            close_machines([machine])
             raise
         self._node, self.is_running = node, True
         if self._exposed:

@@ -255,6 +255,10 @@ class CorruptKey(PartitionError):
     """Bytes aren't an encoded partition key."""
 
 
+class CorruptPartitioning(PartitionError):
+    """Bytes aren't an encoded strategy or partition map, or were damaged: fetch them again from their source."""
+
+
 class InvalidBoundary(PartitionError):
     """Range boundaries overlap, leave a gap, stand out of order or cut where the strategy can't be cut."""
 
@@ -283,6 +287,16 @@ class ClockSkewError(AegisError):
 
 class UndecodableBytes(InvalidArgument):
     """These bytes (or this JSON) are not what the type writes: cut off, damaged, or of another type."""
+
+
+class UnencodableValue(InvalidArgument):
+    """A value that would come back changed from bytes or from JSON, or not at all; `path` says where it stands in what
+    was given.
+    """
+
+    def __init__(self, path: str, carrier: str, reason: str) -> None:
+        super().__init__(f"{path} can't go into {carrier}: {reason}")
+        self.path, self.carrier = path, carrier
 
 
 class MergeMismatch(InvalidArgument):

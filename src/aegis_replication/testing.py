@@ -17,6 +17,17 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def check_durable_machine(make: Any, commands: Any) -> None:
+    """Put your DurableCommandMachine through its contract; AssertionError says which sentence doesn't hold.
+
+    `make(name)` gives a machine, not opened yet, on the storage of that name: the same for the same name, whoever used
+    it before. `commands` are two dozen or more that change the state, each doing something else if it came twice.
+    """
+    from aegis_replication.state_machine.conformance import check_durable_machine as check
+
+    check(make, commands)
+
+
 def _options(request: pytest.FixtureRequest) -> tuple[tuple[Any, ...], dict[str, Any]]:
     mark = request.node.get_closest_marker(MARK)
     args, options = (mark.args, mark.kwargs) if mark is not None else ((), {})

@@ -75,6 +75,7 @@ class Hello(msgspec.Struct, frozen=True):
     priority: int = 1  # how much a peer wants to lead; 0: never
     configuration: int = 0  # index of the configuration that a peer has in force
     format_highest: int = FORMAT_LOWEST  # the newest format that a peer can read and write
+    has_log: bool = False  # a peer holds more than the entry that every founder makes for itself
 
 
 _HELLO_ENCODER = msgspec.msgpack.Encoder()
@@ -99,8 +100,9 @@ def decode_hello(kind: int, body: bytes) -> Hello:
 
 def introduction(hello: Hello) -> Introduction:
     """What a peer says of itself, as its replicas take it."""
+    has_log = hello.has_log or hello.configuration > 1  # programs before this one say no more than that
     return Introduction(
-        hello.incarnation, hello.peer_address, hello.priority, hello.configuration, hello.format_highest
+        hello.incarnation, hello.peer_address, hello.priority, hello.configuration, hello.format_highest, has_log
     )
 
 
@@ -280,7 +282,7 @@ REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
     OK,
     NOT_LEADER,  # [leader id or nil, its client address or nil]; had no effect
     OVERLOADED,  # text; had no effect
-    INVALID,  # text; the command or query is malformed or over a limit
+    INVALID,  # text; the command or query is malformed
     FAILED,  # [exception name, text]; a user's command raised, nothing changed
     SESSION_EXPIRED,  # text; refused, never applied by this request
     DROPPED,  # text; was in the log of a deposed leader and is gone, or a read could not be confirmed: had no effect
@@ -289,7 +291,8 @@ REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
     REFUSED,  # text; beyond the session's window, wrong epoch, locked: had no effect and leaves no trace
     CHANGE_REFUSED,  # [error's name, text]; a change of members or a hand-over that can't be made as asked, or not now
     DISK_FULL,  # text; the leader's disk has no room for more: had no effect
-) = range(12)
+    LIMIT_EXCEEDED,  # [what, its size, the limit, unit]; a key, value, batch or request is too large: had no effect
+) = range(13)
 
 
 class Request(NamedTuple):

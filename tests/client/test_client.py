@@ -13,6 +13,7 @@ from aegis_replication.errors import (
     InvalidArgument,
     InvalidCommand,
     LevelNotSupported,
+    LimitExceeded,
     NotAnInteger,
     OutcomeUnknown,
     Unavailable,
@@ -171,8 +172,8 @@ async def test_a_batch_happens_as_a_whole_or_not_at_all(aegis_cluster: LocalClus
     [
         (lambda db: db.put(1, "v"), InvalidArgument, "key 1 is a int"),
         (lambda db: db.put("k", 5), InvalidArgument, "a value of type int"),
-        (lambda db: db.put("k" * 70_000, "v"), InvalidCommand, "a key has 70,000 bytes, the limit is 65,536"),
-        (lambda db: db.put("k", bytes(1_100_000)), InvalidCommand, "a value has 1,100,000 bytes"),
+        (lambda db: db.put("k" * 70_000, "v"), LimitExceeded, "a key has 70,000 bytes, the limit is 65,536"),
+        (lambda db: db.put("k", bytes(1_100_000)), LimitExceeded, "a value has 1,100,000 bytes"),
         (lambda db: db.list(prefix="a", start="b"), InvalidArgument, "one or the other"),
         (lambda db: db.list(limit=0), InvalidArgument, "limit = 0: give 1 to 10,000"),
         (lambda db: db.list(limit=True), InvalidArgument, "whole number"),

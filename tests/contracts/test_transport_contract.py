@@ -64,6 +64,9 @@ class Heard:
     def why_not_peer(self, hello: Hello) -> str | None:
         return None
 
+    def on_peer_heard(self, hello: Hello) -> None:
+        pass
+
     def on_peer_met(self, hello: Hello) -> None:
         pass
 

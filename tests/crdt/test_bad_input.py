@@ -13,6 +13,7 @@ from aegis_replication.crdt import (
     Delta,
     GCounter,
     GSet,
+    List,
     LWWMap,
     LWWRegister,
     MaxRegister,
@@ -33,6 +34,7 @@ from aegis_replication.errors import (
     InvalidArgument,
     MergeMismatch,
     UndecodableBytes,
+    UnencodableValue,
 )
 from aegis_replication.vector_clock import VersionVector
 from aegis_replication.vector_clock.codec import pack
@@ -83,6 +85,36 @@ from aegis_replication.vector_clock.codec import pack
 def test_misuse_is_an_invalid_argument(misuse: Callable[[], object]) -> None:
     with pytest.raises(InvalidArgument):
         misuse()
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ((1, 2), "value"),
+        ([0, (1, 2)], "value[1]"),
+        ({"seats": [{1: "A"}]}, "value['seats'][0]"),
+        ({"a": {"b": {3}}}, "value['a']['b']"),
+        ([float("inf")], "value[0]"),
+        ([2**64], "value[0]"),
+    ],
+)
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda value: LWWRegister("a").set(value, 1),
+        lambda value: MVRegister("a").set(value),
+        lambda value: LWWMap("a").set("k", value, 1),
+        lambda value: LWWMap("a").update({"k": value}, 1),
+        lambda value: List("a").append(value),
+    ],
+)
+def test_a_value_that_would_come_back_changed_is_refused_by_its_path(
+    put: Callable[[Any], object], value: Any, path: str
+) -> None:
+    with pytest.raises(UnencodableValue) as refused:
+        put(value)
+
+    assert refused.value.path == path
 
 
 def test_other_types_and_other_bounds_do_not_merge() -> None:

@@ -349,6 +349,27 @@ def test_an_add_from_after_a_collection_outlives_the_remove_that_was_collected()
     assert seen_at_once == b.value() == a.value() == {"x"}
 
 
+def test_an_add_whose_delta_came_without_the_one_before_outlives_a_collection() -> None:
+    """Our own: the add had replaced the remove, but stood beside it where the delta between them was missing."""
+    a, b = RWSet("a"), RWSet("b")
+    a.remove("x")
+    b.merge(a)
+    a.merge(b)
+    cut = a.context()
+    late = b.copy("c")
+
+    a.remove("x")  # lost on the way to c, and replaced by
+    late.merge(a.add("x"))
+    before = late.value()
+    late.collect(cut)
+    b.collect(cut)
+
+    assert before == late.value() == set(), "the remove that it has seen is still there"
+    for one, other in ((late, b), (b, late), (late, a), (a, late), (b, a)):
+        one.merge(other)
+    assert a.value() == b.value() == late.value() == {"x"}
+
+
 def test_a_delta_from_after_a_collection_is_refused_by_a_replica_that_was_away() -> None:
     a, away = RWSet("a"), RWSet("b")
     away.add("y")

@@ -389,3 +389,21 @@ def test_json_shows_every_value() -> None:
 
     assert entries.to_json() == '[[2,"YWI="],["x",{"a":null,"b":1.5}]]'
     assert elements.to_json() == '[["t",1]]'
+
+
+def test_equal_stamps_are_settled_by_what_was_written_and_not_by_who_wrote_it() -> None:
+    """A name may change when its actor is retired."""
+    for first, second in (("a", "b"), ("b", "a")):
+        one, other = LWWMap(first), LWWMap(second)
+        base = LWWMap("c").set("removed", 1, 1)
+        for each in (one, other):
+            each.merge(base)
+        one.set("k", "x", 5)
+        other.set("k", "y", 5)
+        one.set("removed", 2, 7)
+        other.remove("removed", 7)
+
+        one.merge(other)
+        other.merge(one)
+
+        assert one.value() == other.value() == {"k": "y", "removed": 2}

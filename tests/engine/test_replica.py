@@ -5,7 +5,7 @@ from engines import GROUP, Engines
 
 from aegis_replication import wire
 from aegis_replication.consensus.messages import AppendEntries, VoteReply
-from aegis_replication.engine.events import ChunkStored, Received, Requested, Ticked
+from aegis_replication.engine.events import ChunkStored, PeerLost, Received, Requested, Ticked
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.log import NOTHING, Kind
 from aegis_replication.state_machine import commands
@@ -264,6 +264,24 @@ def test_a_read_is_not_answered_without_a_majority(cluster: Engines) -> None:
 
     assert not answered_before
     assert cluster.answer(read)[0] == wire.NOT_LEADER
+
+
+def test_a_leader_whose_connection_broke_is_still_named_with_its_address(cluster: Engines) -> None:
+    follower = next(name for name in cluster.names if name != cluster.leader)
+    leader = cluster.leader
+    cluster.tell(follower, PeerLost(leader))
+
+    request = cluster.put(follower, b"k", b"v")
+    cluster.run()
+
+    assert cluster.answer(request) == (wire.NOT_LEADER, [leader, f"{leader}:7480"])
+
+
+def test_a_command_over_a_limit_is_refused_with_the_numbers(cluster: Engines) -> None:
+    request = cluster.put(cluster.leader, b"k" * 70_000, b"v")
+    cluster.run()
+
+    assert cluster.answer(request) == (wire.LIMIT_EXCEEDED, ["a key", 70_000, 65_536, "bytes"])
 
 
 def test_a_deposed_leader_says_that_it_does_not_know(cluster: Engines) -> None:

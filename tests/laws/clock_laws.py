@@ -1,11 +1,13 @@
 """What must hold for every clock? Each law is a function that raises if it doesn't."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+import msgspec
 from hypothesis import strategies as st
 
-from aegis_replication.errors import ClockSkewError, IncompatibleVersion, UndecodableBytes
+from aegis_replication.errors import ClockSkewError, IncompatibleVersion, UndecodableBytes, UnencodableValue
 from aegis_replication.vector_clock import (
     DottedVersionVectorSet,
     HybridLogicalClock,
@@ -37,6 +39,16 @@ values = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=4,
+)
+# What bytes or JSON have no word for, among it; it must be refused, and nothing else.
+any_values = st.recursive(
+    values | st.binary(max_size=2) | st.floats() | st.integers(-(2**66), 2**66) | st.just("\ud800"),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.lists(inner, max_size=2).map(tuple)
+        | st.dictionaries(st.text(max_size=2) | st.integers(-(2**66), 2**66) | st.binary(max_size=2), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 names = st.text(min_size=1, max_size=3).filter(lambda text: text.isprintable())
@@ -261,6 +273,71 @@ def reads_back(clock: Any) -> None:
         assert again.to_json() == clock.to_json()
 
 
+def values_read_back_or_are_refused(value: Any, clock: VectorClock) -> None:
+    """Refused by its path is exactly what would not come back as it is, type by type."""
+    versioned, siblings = VersionedValue(value, clock, 5), DottedVersionVectorSet({"a": (4, (value, "beside"))})
+    for holder, path in ((versioned, "value"), (siblings, "values()[0]")):
+        for write, read, is_faithful in (
+            (holder.to_bytes, holder.from_bytes, comes_back(value, plain_bytes_there_and_back)),
+            (holder.to_json, holder.from_json, comes_back(value, plain_json_there_and_back)),
+        ):
+            encoded, refusal = written(write)
+            if refusal is not None:
+                assert not is_faithful, f"{value!r} was refused: {refusal}"
+                assert refusal.path.startswith(path), refusal.path
+            else:
+                assert is_faithful, f"{value!r} was written as {encoded!r}"
+                assert same_types(read(encoded), holder), f"{holder} came back as {read(encoded)}"
+
+
+def written(write: Callable[[], Any]) -> tuple[Any, UnencodableValue | None]:
+    try:
+        return write(), None
+    except UnencodableValue as refusal:
+        return None, refusal
+
+
+def comes_back(value: Any, there_and_back: Callable[[Any], Any]) -> bool:
+    """The oracle: whether the plain library carries it."""
+    try:
+        return same_types(there_and_back(value), value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def plain_bytes_there_and_back(value: Any) -> Any:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(value))
+
+
+def plain_json_there_and_back(value: Any) -> Any:
+    if any(type(number) is int and not -(2**63) <= number < 2**64 for number in leaves(value)):
+        raise ValueError("Python's own JSON has no limit")
+    return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from leaves(each)
+    else:
+        yield value
+
+
+def same_types(one: Any, other: Any) -> bool:
+    """Equal, and of equal types all the way down; NaN equals nothing."""
+    if type(one) is not type(other) or one != other or one != one:
+        return False
+    if isinstance(one, VersionedValue):
+        return same_types(one.value, other.value)
+    if isinstance(one, DottedVersionVectorSet):
+        return same_types(one.values(), other.values())
+    if isinstance(one, dict):
+        return all(same_types(one[key], other[key]) for key in one) and {*map(type, one)} == {*map(type, other)}
+    return not isinstance(one, list | tuple) or all(map(same_types, one, other))
+
+
 def a_changed_byte_is_a_typed_error_or_another_clock(clock: Any, at: int, bit: int) -> None:
     """Nothing but UndecodableBytes and IncompatibleVersion comes out, whatever goes in."""
     damaged = bytearray(clock.to_bytes())
@@ -269,12 +346,11 @@ def a_changed_byte_is_a_typed_error_or_another_clock(clock: Any, at: int, bit: i
         read = type(clock).from_bytes(bytes(damaged))
     except (UndecodableBytes, IncompatibleVersion):
         return
-    if isinstance(read, VersionedValue | DottedVersionVectorSet):
-        # Another value may have come of it, such as a map with numbers as keys, or one that doesn't equal itself (NaN):
-        # bytes keep it, JSON has no word for it.
-        assert type(read).from_bytes(read.to_bytes()).to_bytes() == read.to_bytes()
-    else:
+    _, refusal = written(read.to_json)
+    if refusal is None:
         reads_back(read)
+    else:  # another value may have come of it, such as bytes
+        assert read.from_bytes(read.to_bytes()) == read, f"{read} came from bytes"
 
 
 def by_knowledge(one: DottedVersionVectorSet, other: DottedVersionVectorSet) -> Ordering:

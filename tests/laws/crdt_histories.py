@@ -77,7 +77,7 @@ def change_bounded(counter: Any, a: int, b: int) -> Delta:
             return counter.increment(1 + b)
         if a < 4:
             return counter.decrement(1 + b)
-        return counter.transfer({"a": "b", "b": "c", "c": "a"}[counter.actor], 1 + b)
+        return counter.transfer({"a": "b", "b": "c"}.get(counter.actor, "a"), 1 + b)
     except InsufficientRights:
         return counter.increment(1)
 

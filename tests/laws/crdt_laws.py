@@ -1,5 +1,6 @@
 """Which laws must every replicated type keep? Each as a function of a type and a history; they also judge mutants."""
 
+import contextlib
 import random
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 from crdt_histories import History, Life, Step, joined, same
 
 from aegis_replication.crdt import Delta, LWWRegister
-from aegis_replication.errors import ActorReused
+from aegis_replication.crdt.renaming import RETIRED, Renaming, Retired
+from aegis_replication.errors import ActorReused, BehindStableCut
 
 
 def law_join(life: Life, taken: list[Step]) -> None:
@@ -138,6 +140,62 @@ def law_collect(life: Life, taken: list[Step]) -> None:
     assert plain.replicas[0].context() == collected.replicas[0].context(), "L15: equal contexts"
 
 
+def law_retire(life: Life, taken: list[Step]) -> None:
+    """L15 for actors: retiring one below a stable cut changes no value, and no context but in that actor's name."""
+    middle = len(taken) // 2
+    plain, retiring = History(life, taken[:middle]), History(life, taken[:middle])
+    for history in (plain, retiring):
+        history.exchange()
+        named = history.replicas[2].actor is not None
+        history.replicas[2] = history.replicas[0].copy("d" if named else None)  # c has left, and d has come
+        history.life = life._replace(change=life.change_later or life.change)
+    cut = plain.replicas[0].context()
+    renaming = Renaming([Retired("c", 0, cut.highest("c"))] if cut.highest("c") else [])
+    before_it = list(retiring.deltas)
+
+    late = taken[middle:] + [(0, at, 0, 1, 1) for at in range(3)] * 2
+    for step, at in zip(late, [0, None, None, 1, None, 2] + [None] * len(late)):
+        for history in (plain, retiring):
+            history.go_on([step])  # deltas from before the retirement may still come, and states of who has not heard
+            for replica in history.replicas:
+                replica.context()  # closes rounds, in both alike
+        if at is not None:
+            retire(retiring.replicas[at], cut)
+    for history in (plain, retiring):
+        history.exchange()
+    for one, other in zip(plain.replicas, retiring.replicas):
+        assert one.to_json() == other.to_json(), "L15: equal value"
+        assert renaming.context(one.context()) == other.context(), "L15: equal contexts, but for the name"
+        again = type(other).from_bytes(other.to_bytes())
+        assert again == other, "L10: round trip"
+        assert again.to_bytes() == other.to_bytes(), "L10: round trip"
+    retiring.replicas[2] = retiring.replicas[0].copy()
+    everything = retiring.replicas[0].context()
+    for replica in retiring.replicas:  # all have heard of it: its name is forgotten, and the next one's kept
+        replica.collect(everything, retired=["d"])
+        assert {"a", "b", RETIRED} >= {*replica.context().actors}
+        assert b"\xa1c" not in Delta(type(replica), {}, replica.context(), stable=replica._stable).to_bytes()
+    assert len({replica.to_bytes() for replica in retiring.replicas}) == 1, "equal states, equal bytes"
+    assert retiring.replicas[0].to_json() == plain.replicas[0].to_json(), "L15: equal value, in the end"
+    after = retiring.replicas[0].to_bytes()
+    for delta in before_it if renaming else []:
+        with contextlib.suppress(BehindStableCut):
+            retiring.replicas[0].merge(delta)
+        assert retiring.replicas[0].to_bytes() == after, "what is from before says nothing new"
+
+
+def retire(replica: Any, cut: Any) -> None:
+    before = replica.to_json()
+    replica.collect(cut, retired=["c"])
+    assert replica.to_json() == before, "L15: equal value"
+    encoded = replica.to_bytes()
+    replica.collect(cut, retired=["c"])
+    assert replica.to_bytes() == encoded, "told twice is told once"
+    if replica.actor is not None and cut.highest("c"):
+        with pytest.raises(ActorReused, match="was retired"):
+            replica.copy("c")
+
+
 def law_actors(life: Life, taken: list[Step]) -> None:
     """L16: a replica that meets dots of its own name which it never made refuses, and is as it was."""
     history = History(life, taken)
@@ -196,6 +254,7 @@ LAWS = [
     law_level,
     law_bytes,
     law_collect,
+    law_retire,
     law_actors,
     law_sessions,
     law_watchers,

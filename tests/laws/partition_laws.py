@@ -8,7 +8,15 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from aegis_replication.partition import PartitionKey, PartitionMap, PartitionRange, RangeStrategy, Strategy
+from aegis_replication.errors import CorruptPartitioning, IncompatibleVersion
+from aegis_replication.partition import (
+    PartitionKey,
+    PartitionMap,
+    PartitionRange,
+    RangeStrategy,
+    Strategy,
+    strategy_from_bytes,
+)
 
 # Few letters and zero bytes: prefixes and escapes are where encodings go wrong.
 texts = st.text(alphabet="\x00\x01aé😀\U0010ffff", max_size=5)
@@ -152,3 +160,35 @@ def a_bucket_holds_its_times(strategy: Any, time: datetime) -> None:
         assert strategy.bucket_of(bucket.end).number == bucket.number + 1
         assert strategy.bucket_of(bucket.end - timedelta(microseconds=1)).number == bucket.number
     assert strategy.bucket_of(bucket.start).number == bucket.number
+
+
+def partitionings_read_back(strategy: Strategy, keys: Sequence[Any], cuts: Sequence[Any]) -> None:
+    """To an equal one with equal bytes, which gives every key the token and the range that it had."""
+    again = strategy_from_bytes(strategy.to_bytes())
+    parts = split_at(PartitionMap(strategy), cuts)
+    parts_again = PartitionMap.from_bytes(parts.to_bytes())
+
+    assert again == strategy == strategy_from_bytes(parts.to_bytes())
+    assert again.to_bytes() == strategy.to_bytes()
+    assert again.initial_ranges == strategy.initial_ranges
+    assert parts_again == parts
+    assert parts_again.to_bytes() == parts.to_bytes()
+    for key in keys:
+        assert again.token(key) == strategy.token(key), f"{key!r} has another token after the way through bytes"
+        assert parts_again.partition_for_key(key) == parts.partition_for_key(key)
+
+
+def damage_is_a_typed_error(strategy: Strategy, cuts: Sequence[Any], at: int, bit: int) -> None:
+    for encoded, read in (
+        (strategy.to_bytes(), strategy_from_bytes),
+        (split_at(PartitionMap(strategy), cuts).to_bytes(), PartitionMap.from_bytes),
+    ):
+        damaged = bytearray(encoded)
+        damaged[at % len(damaged)] ^= 1 << bit
+        refused = 0
+        for wrong in (bytes(damaged), encoded[: at % len(encoded)]):
+            try:
+                read(wrong)
+            except (CorruptPartitioning, IncompatibleVersion):
+                refused += 1
+        assert refused == 2, f"bit {bit} of byte {at % len(damaged)} of {len(damaged)} was not noticed"

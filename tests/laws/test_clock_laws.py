@@ -65,6 +65,13 @@ def test_clocks_read_back(clock: Any) -> None:
     laws.reads_back(clock)
 
 
+@given(value=laws.any_values, clock=laws.clocks)
+@example(value={1: "x"}, clock=VectorClock())
+@example(value=[(1,)], clock=VectorClock())
+def test_values_read_back_or_are_refused(value: Any, clock: VectorClock) -> None:
+    laws.values_read_back_or_are_refused(value, clock)
+
+
 @given(clock=laws.everything, at=st.integers(0, 500), bit=st.integers(0, 7))
 @example(clock=DottedVersionVectorSet({"00¡": (128, ({"": None},))}), at=36, bit=6)  # text as a key becomes a number
 def test_a_changed_byte_is_a_typed_error_or_another_clock(clock: Any, at: int, bit: int) -> None:

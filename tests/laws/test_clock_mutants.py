@@ -20,6 +20,8 @@ from aegis_replication.vector_clock import (
     VersionVector,
     dotted,
     interval_tree,
+    values,
+    versioned,
 )
 
 Entry: TypeAlias = tuple[int, tuple[Any, ...]]
@@ -53,6 +55,7 @@ def test_without_a_mutant_the_same_search_finds_nothing() -> None:
     assert not breaks(laws.merge_is_the_least_upper_bound, three_clocks)
     assert not breaks(laws.vectors_are_sets_of_dots, two_sets)
     assert not breaks(laws.siblings_are_exact, history)
+    assert not breaks(laws.values_read_back_or_are_refused, st.tuples(laws.any_values, laws.clocks))
     assert not breaks(laws.tree_order_is_happened_before, history)
     assert not breaks(laws.hybrid_stamps_rise_within_the_bound, walls)
 
@@ -183,3 +186,19 @@ def test_a_lamport_receive_must_take_the_higher_time(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(LamportClock, "receive", lambda self, remote: self.tick())
 
     assert breaks(laws.lamport_stamps_rise, history)
+
+
+def test_values_that_would_change_on_the_way_must_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers as keys would come out of JSON as text, tuples as lists."""
+    for module in (dotted, versioned):
+        monkeypatch.setattr(module, "carried", lambda value, carrier, path: value)
+
+    assert breaks(laws.values_read_back_or_are_refused, st.tuples(laws.any_values, laws.clocks))
+
+
+def test_values_that_come_back_must_not_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "BYTES", values.JSON)
+    for module in (dotted, versioned):
+        monkeypatch.setattr(module, "BYTES", values.JSON)
+
+    assert breaks(laws.values_read_back_or_are_refused, st.tuples(laws.any_values, laws.clocks))

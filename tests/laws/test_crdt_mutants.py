@@ -15,13 +15,16 @@ from crdt_laws import (
     law_level,
     law_mutators,
     law_parts,
+    law_retire,
 )
 from crdt_oracle import judge
 from test_crdt_meaning import check_bound
 
 from aegis_replication.crdt import counters, delta, encoding, fugue, kernel, maps, registers, replica, sequence, sets
 from aegis_replication.crdt.delta import Delta
+from aegis_replication.crdt.renaming import Retired
 from aegis_replication.crdt.replica import Replica
+from aegis_replication.crdt.sets import ORSet, RWSet
 from aegis_replication.errors import AegisError
 from aegis_replication.vector_clock import VersionVector
 
@@ -46,6 +49,27 @@ def escrow(seed: int) -> None:
     rng = random.Random(seed)
     taken = [(rng.randint(0, 3), rng.randint(0, 2), rng.randint(0, 2), rng.randint(1, 9)) for _ in range(40)]
     check_bound(taken, bound=0)
+
+
+def a_remove_reaches_who_has_not_heard(seed: int) -> None:
+    """A delta alone: of a retirement, and so under which name the element goes that it removes."""
+    one, left = ORSet("one"), ORSet("left")
+    one.merge(left.add("x"))
+    other = one.copy("other")
+    one.collect(one.context(), retired=["left"])
+    other.merge(one.remove("x"))
+    assert "x" not in other
+
+
+def an_add_outlives_a_gap(seed: int) -> None:
+    one = RWSet("one")
+    one.remove("x")
+    cut, late = one.context(), one.copy("late")
+    one.remove("x")  # lost on the way
+    late.merge(one.add("x"))
+    late.collect(cut)
+    late.merge(one)
+    assert "x" in late
 
 
 def ship_the_whole_context(patch: Patch) -> None:
@@ -228,7 +252,7 @@ def fold_into_the_lowest_dot(patch: Patch) -> None:
 
 
 def collect_without_telling(patch: Patch) -> None:
-    """Deltas made after a collection don't carry the cut: elsewhere they meet removes that they know nothing of."""
+    """Neither deltas nor states that were made after a collection carry the cut."""
     emit = Replica._emit
 
     def emitting(self: Any, fragment: Any, new: Any, gone: Any = (), round: Any = None) -> Delta:
@@ -238,22 +262,79 @@ def collect_without_telling(patch: Patch) -> None:
 
     patch.setattr(Replica, "_emit", emitting)
     opened = replica._opened
-    patch.setattr(replica, "_opened", lambda other: (*opened(other)[:2], delta.NOTHING))
+    patch.setattr(replica, "_opened", lambda other: opened(other)._replace(stable=delta.NOTHING))
 
 
 def ignore_the_cut_of_a_delta(patch: Patch) -> None:
-    """Whole states tell of a collection, deltas don't: an add from after it meets the remove that was collected."""
+    """Whole states tell of a collection, deltas don't."""
     opened = replica._opened
     patch.setattr(
         replica,
         "_opened",
-        lambda other: (*opened(other)[:2], delta.NOTHING if isinstance(other, Delta) else other._stable),
+        lambda other: opened(other)._replace(**({"stable": delta.NOTHING} if isinstance(other, Delta) else {})),
     )
 
 
 def part_without_the_gone(patch: Patch) -> None:
     decompose = Delta.decompose
     patch.setattr(Delta, "decompose", lambda self: [part for part in decompose(self) if part._store])
+
+
+def collect_adds_that_may_have_seen_the_remove(patch: Patch) -> None:
+    """Ours: an add above the cut goes with the remove, although only the delta between them may be missing."""
+
+    def collect_store(cls: Any, store: Any, cut: Any) -> int:
+        for element, leaf in [*store.items()]:
+            if any(not is_add and dot in cut for dot, is_add in leaf.items()):
+                store[element] = {dot: is_add for dot, is_add in leaf.items() if not is_add and dot not in cut}
+                if not store[element]:
+                    del store[element]
+        return 0
+
+    patch.setattr(sets.RWSet, "collect_store", classmethod(collect_store))
+
+
+def join_old_names(patch: Patch) -> None:
+    """Akka: what comes from before an actor was pruned brings it back."""
+    patch.setattr(replica, "raised", lambda kind, parts, to, whose: parts)
+
+
+def forget_names_at_once(patch: Patch) -> None:
+    collect = Replica._collect
+    patch.setattr(Replica, "_collect", lambda self, cut, retired: collect(self, cut, ()))
+
+
+def retire_to_the_same_dots(patch: Patch) -> None:
+    """Two retired actors' dots become the same ones."""
+    right = replica.retirements
+
+    def retirements(*arguments: Any) -> Any:
+        return tuple(Retired(each.actor, 0, each.dot_count) for each in right(*arguments))
+
+    patch.setattr(replica, "retirements", retirements)
+
+
+def order_siblings_by_new_names(patch: Patch) -> None:
+    patch.setattr(fugue.Tree, "_made_as", lambda self, first: first)
+
+
+def leave_erased_names(patch: Patch) -> None:
+    right = sequence.Sequence.renamed_payload
+
+    def renamed(cls: Any, dot: Any, payload: Any, renaming: Any) -> Any:
+        return payload if type(payload) is fugue.Erase else right(dot, payload, renaming)
+
+    patch.setattr(sequence.Sequence, "renamed_payload", classmethod(renamed))
+
+
+def settle_equal_stamps_by_name(patch: Patch) -> None:
+    for module in (registers, maps):
+        patch.setattr(module, "latest_write", lambda leaf: max(leaf.items(), key=lambda item: (item[1][:2], item[0])))
+
+
+def keep_one_retired_total(patch: Patch) -> None:
+    fold = counters.fold_retired
+    patch.setattr(counters, "fold_retired", lambda store, cut, add: fold(store, cut, lambda one, other: other))
 
 
 MUTANTS = [
@@ -278,8 +359,16 @@ MUTANTS = [
     Mutant("siblings in order of arrival", order_siblings_by_arrival, law_of(law_join, "Text")),
     Mutant("collected before it is stable", collect_what_is_not_stable, law_of(law_collect, "LWWMap")),
     Mutant("folded to another sum", fold_into_the_lowest_dot, law_of(law_collect, "ResettableCounter")),
-    Mutant("collected without telling", collect_without_telling, law_of(law_collect, "RWSet")),
-    Mutant("the cut of a delta ignored", ignore_the_cut_of_a_delta, law_of(law_collect, "RWSet")),
+    Mutant("collected without telling", collect_without_telling, law_of(law_retire, "Bag")),
+    Mutant("the cut of a delta ignored", ignore_the_cut_of_a_delta, a_remove_reaches_who_has_not_heard),
+    Mutant("adds above the cut", collect_adds_that_may_have_seen_the_remove, an_add_outlives_a_gap),
+    Mutant("old names joined", join_old_names, law_of(law_retire, "ORSet")),
+    Mutant("names forgotten at once", forget_names_at_once, law_of(law_retire, "ORSet")),
+    Mutant("two retired to the same dots", retire_to_the_same_dots, law_of(law_retire, "MVRegister")),
+    Mutant("siblings by new names", order_siblings_by_new_names, law_of(law_retire, "Text")),
+    Mutant("erased under old names", leave_erased_names, law_of(law_retire, "Text")),
+    Mutant("equal stamps by names", settle_equal_stamps_by_name, law_of(law_retire, "LWWMap")),
+    Mutant("one retired total kept", keep_one_retired_total, law_of(law_retire, "GCounter")),
     Mutant("parts without what is gone", part_without_the_gone, law_of(law_parts, "ORSet")),
 ]
 SEEDS = 400

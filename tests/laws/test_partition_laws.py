@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis_replication.errors import InvalidBoundary
+from aegis_replication.errors import InvalidBoundary, NoPartition
 from aegis_replication.partition import (
     CompositeStrategy,
     HashStrategy,
     ListStrategy,
+    PartitionKey,
     PartitionRange,
     RangeStrategy,
     SlotStrategy,
@@ -89,6 +90,42 @@ def test_a_prefix_scan_misses_nothing(name: str, case: st.DataObject) -> None:
     strategy, keys = STRATEGIES[name]
     prefix = case.draw(keys)[: case.draw(st.integers(1, 2))]
     laws.a_prefix_scan_misses_nothing(strategy, case.draw(st.lists(keys, min_size=1, max_size=8)), prefix)
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@given(case=st.data())
+def test_partitionings_read_back(name: str, case: st.DataObject) -> None:
+    strategy, keys = STRATEGIES[name]
+    cuts = [] if name == "slots" else case.draw(st.lists(keys, max_size=3))
+    laws.partitionings_read_back(strategy, case.draw(st.lists(keys, min_size=1, max_size=8)), cuts)
+
+
+@given(
+    lists=st.dictionaries(st.text(max_size=2), st.lists(laws.scalars, max_size=3), max_size=4), default=st.booleans()
+)
+def test_lists_of_anything_read_back(lists: dict[str, list[Any]], default: bool) -> None:
+    try:
+        strategy = ListStrategy("id", lists, default="the rest" if default else None)
+    except (NoPartition, InvalidBoundary):
+        return  # no lists, or a value in two
+    laws.partitionings_read_back(strategy, [value for values in lists.values() for value in values], [])
+
+
+@given(bounds=st.lists(laws.values, max_size=4))
+def test_bounds_of_anything_read_back(bounds: list[Any]) -> None:
+    try:
+        strategy = RangeStrategy("id", sorted(bounds, key=PartitionKey))
+    except InvalidBoundary:
+        return  # one twice, or of two kinds
+    laws.partitionings_read_back(strategy, bounds, [])
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@given(case=st.data(), at=st.integers(0, 300), bit=st.integers(0, 7))
+def test_damage_is_a_typed_error(name: str, case: st.DataObject, at: int, bit: int) -> None:
+    strategy, keys = STRATEGIES[name]
+    cuts = [] if name == "slots" else case.draw(st.lists(keys, max_size=2))
+    laws.damage_is_a_typed_error(strategy, cuts, at, bit)
 
 
 @given(bounds=st.tuples(laws.raw, st.none() | laws.raw), count=st.integers(1, 20))

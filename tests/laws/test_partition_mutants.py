@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from aegis_replication.errors import CorruptKey
+from aegis_replication.hash import envelope
 from aegis_replication.partition import (
     HashStrategy,
     ListStrategy,
     PartitionKey,
+    PartitionMap,
     PartitionRange,
     RangeStrategy,
     TimeStrategy,
@@ -161,3 +163,26 @@ def test_pieces_must_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
 
     case = st.tuples(st.just(PartitionRange(b"a", b"q")), st.integers(2, 5))
     assert breaks(laws.pieces_make_up_the_whole, case)
+
+
+def test_the_order_of_lists_must_be_kept_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ListStrategy._settings
+    monkeypatch.setattr(ListStrategy, "_settings", lambda self: {k: v and sorted(v) for k, v in right(self).items()})
+
+    lists = ListStrategy("id", {"eu": ["de"], "am": ["us"]})
+    assert breaks(laws.partitionings_read_back, st.tuples(st.just(lists), st.just(["de"]), st.just([])))
+
+
+def test_splits_must_be_kept_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = PartitionMap.to_bytes
+    monkeypatch.setattr(PartitionMap, "to_bytes", lambda self: right(PartitionMap(self.strategy)))
+
+    split = st.tuples(st.just(RangeStrategy("id")), st.just([1]), st.lists(st.integers(0, 9), min_size=1, max_size=1))
+    assert breaks(laws.partitionings_read_back, split)
+
+
+def test_bytes_must_carry_a_check_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envelope.xxhash, "xxh3_64_digest", lambda body: bytes(8))
+
+    case = st.tuples(st.just(RangeStrategy("id", [3])), st.just([]), st.integers(0, 100), st.integers(0, 7))
+    assert breaks(laws.damage_is_a_typed_error, case)

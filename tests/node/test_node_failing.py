@@ -87,3 +87,45 @@ async def test_whatever_goes_wrong_with_a_mark_ends_the_node(monkeypatch: pytest
     error = await node.wait_failed()
 
     assert str(error) == "an invariant of ours"
+
+
+async def test_who_stops_a_node_that_stops_by_itself_waits_until_its_disk_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node, storage = await started_node()
+    held = asyncio.Event()
+    closed: list[int] = []
+    monkeypatch.setattr(node._snapshot_work, "stop", held.wait)
+    monkeypatch.setattr(storage, "close", lambda: closed.append(1))
+
+    node._fail(RuntimeError("by itself"))
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(node.stop())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    returned_early = stopping.done()
+    held.set()
+    async with asyncio.timeout(60):
+        await stopping
+        await node.stop()
+
+    assert not returned_early
+    assert closed == [1]
+
+
+async def test_a_stop_that_is_cancelled_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    node, storage = await started_node()
+    held = asyncio.Event()
+    closed: list[int] = []
+    monkeypatch.setattr(node._snapshot_work, "stop", held.wait)
+    monkeypatch.setattr(storage, "close", lambda: closed.append(1))
+    stopping = asyncio.create_task(node.stop())
+    await asyncio.sleep(0)
+
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    held.set()
+    async with asyncio.timeout(60):
+        await node.stop()
+
+    assert closed == [1]

@@ -305,7 +305,7 @@ def test_the_commands_change_members_and_may_be_repeated(aegis):
     assert (answer["leader"], sorted(row["node"] for row in answer["members"])) == ("n4", ["n1", "n2", "n4"])
     assert set(answer["members"][0]) == {
         "node", "role", "is_leader", "match_index", "lag_entries", "is_level", "silent_ms", "replaces", "priority",
-        "address", "client_address", "incarnation",
+        "address", "client_address", "incarnation", "format_highest",
     }  # fmt: skip
 
 

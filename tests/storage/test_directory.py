@@ -17,7 +17,7 @@ from aegis_replication.errors import (
 )
 from aegis_replication.log import HardState, LogWrite
 from aegis_replication.storage.base import FORMAT_VERSION, Identity
-from aegis_replication.storage.directory import DirectoryStorage, write_identity
+from aegis_replication.storage.directory import DirectoryStorage, create_from_snapshots, write_identity
 from aegis_replication.storage.files import RealFiles
 from aegis_replication.storage.inspection import Inspection
 from aegis_replication.storage.segments import pack_segment_header
@@ -259,3 +259,23 @@ def test_real_files_say_what_the_protocol_says(tmp_path: Path) -> None:
     files.unlink(path + "2")
     with pytest.raises(FileNotFoundError):
         files.unlink(path + "2")
+
+
+@pytest.mark.parametrize("path", ["data", "data/", "deep/er/data", "./data"])
+def test_a_new_directory_s_name_is_durable_also_under_a_relative_path(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    synced: list[str] = []
+    sync_directory = RealFiles.sync_directory
+
+    def sync(files: RealFiles, name: str) -> None:
+        synced.append(os.path.realpath(name))
+        sync_directory(files, name)
+
+    monkeypatch.setattr(RealFiles, "sync_directory", sync)
+
+    create_from_snapshots(path, Identity("c", "n1", 1), lambda snapshots: None)
+
+    parents = {str(each) for each in (tmp_path / path).resolve().parents if each.is_relative_to(tmp_path)}
+    assert parents <= set(synced)

@@ -191,8 +191,22 @@ def test_a_helper_does_not_heed_signals_meant_for_its_node(helper: HelperProcess
 @aside_only
 def test_a_helper_ends_with_its_socket(helper: HelperProcess) -> None:
     helper.close()
+    if helper._reaper is not None:
+        helper._reaper.join(60)
 
     assert helper._process.returncode == 0
+
+
+@aside_only
+def test_nobody_waits_for_a_helper_that_hangs(helper: HelperProcess) -> None:
+    os.kill(helper.pid, signal.SIGSTOP)  # as in a flush that doesn't return: it can't see that its socket has ended
+
+    helper.close()
+
+    assert helper._process.returncode is None
+    assert helper._reaper is not None
+    helper._reaper.join(60)
+    assert helper._process.returncode == -signal.SIGKILL
 
 
 def test_the_helper_imports_nothing_of_the_package() -> None:

@@ -5,7 +5,7 @@ import pytest
 import aegis_replication as aegis
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.spec import ReplicaLimits
-from aegis_replication.errors import CommandFailed, OutcomeUnknown, Unavailable
+from aegis_replication.errors import CommandFailed, LimitExceeded, OutcomeUnknown, Unavailable
 from aegis_replication.simulation import Cluster, DiskSpeed
 
 SMALL_SNAPSHOTS = RaftConfig(snapshot_threshold=10, trailing_entries=0)
@@ -251,3 +251,13 @@ def test_a_machine_of_your_own_lives_through_it_too() -> None:
     assert cluster.call(Inventory.reserve, "teapot", 2) == 3
     with pytest.raises(CommandFailed, match="not 4 of teapot"):
         cluster.call(Inventory.reserve, "teapot", 4)
+
+
+def test_a_value_that_no_entry_of_the_small_log_can_hold_is_refused_at_once() -> None:
+    cluster = Cluster(3, seed=5)
+
+    with pytest.raises(LimitExceeded, match=r"Put \(segment_bytes=1,048,576\) has 1,100,010 bytes"):
+        cluster.put("k", bytes(1_100_000))
+    cluster.put("k", bytes(1_000_000))
+
+    assert cluster.get("k") == bytes(1_000_000)

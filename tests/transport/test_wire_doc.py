@@ -41,7 +41,8 @@ def test_the_table_of_kinds_is_complete_and_right() -> None:
 
 def test_the_table_of_statuses_is_complete_and_right() -> None:
     names = ("OK", "NOT_LEADER", "OVERLOADED", "INVALID", "FAILED", "SESSION_EXPIRED", "DROPPED", "UNKNOWN",
-             "NOT_AN_INTEGER", "REFUSED", "CHANGE_REFUSED", "DISK_FULL")  # fmt: skip
+             "NOT_AN_INTEGER", "REFUSED", "CHANGE_REFUSED", "DISK_FULL",
+             "LIMIT_EXCEEDED")  # fmt: skip
 
     assert table("| status | name |") == {name: vars(wire)[name] for name in names}
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from aegis_replication.errors import UndecodableBytes
+from aegis_replication.errors import UndecodableBytes, UnencodableValue
 from aegis_replication.vector_clock import DottedVersionVector, DottedVersionVectorSet, VectorClock
 
 
@@ -86,10 +86,32 @@ def test_siblings_are_the_writes_that_no_known_write_has_read(seed: int) -> None
         assert again == stored[name] == DottedVersionVectorSet.from_json(stored[name].to_json())
 
 
-@pytest.mark.parametrize("text", ['[["s",0,[]]]', '[["s",1,["x","y"]]]', '[["s",1]]', "7"])
+@pytest.mark.parametrize(
+    "text", ['[["s",0,[]]]', '[["s",1,"x"]]', '[["s",1,[]],["s",2,[]]]', '[["s",1,["x","y"]]]', '[["s",1]]', "7"]
+)
 def test_other_shapes_are_one_typed_error(text: str) -> None:
     with pytest.raises(UndecodableBytes):
         DottedVersionVectorSet.from_json(text)
+
+
+def test_a_sibling_that_cannot_come_back_is_named_by_its_place() -> None:
+    stored = DottedVersionVectorSet.new({"at": [1, {2: "x"}]}, "t").update("fine", context=VectorClock(), server="s")
+
+    with pytest.raises(
+        UnencodableValue, match=r"values\(\)\[1\]\['at'\]\[1\] can't go into JSON: the key 2"
+    ) as refused:
+        stored.to_json()
+
+    assert refused.value.path == "values()[1]['at'][1]"
+    assert DottedVersionVectorSet.from_bytes(stored.to_bytes()) == stored
+
+
+def test_sets_of_equal_values_hash_alike() -> None:
+    """1 equals True in Python, and a list has no hash."""
+    one, other = DottedVersionVectorSet.new([1], "s"), DottedVersionVectorSet.new([True], "s")
+
+    assert one == other
+    assert hash(one) == hash(other)
 
 
 def test_the_original_name_is_an_alias() -> None:

@@ -1,9 +1,11 @@
 """Does a vector clock tell before, after, equal and concurrent, whatever zeros and order of nodes it was made with?"""
 
+from typing import Any
+
 import msgspec
 import pytest
 
-from aegis_replication.errors import IncompatibleVersion, InvalidArgument, UndecodableBytes
+from aegis_replication.errors import IncompatibleVersion, InvalidArgument, UndecodableBytes, UnencodableValue
 from aegis_replication.vector_clock import Ordering, VectorClock, VersionedValue
 
 
@@ -163,3 +165,57 @@ def test_a_versioned_value_is_ordered_by_its_clock_alone() -> None:
     assert first.compare(second) is Ordering.BEFORE
     assert VersionedValue.from_bytes(second.to_bytes()) == second
     assert VersionedValue.from_json(second.to_json()) == second
+
+
+def test_equal_versioned_values_have_equal_bytes_and_hashes() -> None:
+    """However their dicts were filled; and a value without a hash doesn't stand in the way."""
+    one = VersionedValue({"x": 1, "y": [2]}, VectorClock({"a": 1}))
+    other = VersionedValue({"y": [2], "x": 1}, VectorClock({"a": 1}))
+
+    assert one == other
+    assert (one.to_bytes(), one.to_json(), hash(one)) == (other.to_bytes(), other.to_json(), hash(other))
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "carriers"),
+    [
+        ((1, 2), "value", "bytes, JSON"),
+        ({"a": [0, {3}]}, "value['a'][1]", "bytes, JSON"),
+        ([float("nan")], "value[0]", "bytes, JSON"),
+        ([2**64], "value[0]", "bytes, JSON"),
+        (["\ud800"], "value[0]", "bytes, JSON"),
+        ({(): 1}, "value", "bytes, JSON"),
+        ([b"raw"], "value[0]", "JSON"),
+        ([float("inf")], "value[0]", "JSON"),
+        ({"a": {True: 1}}, "value['a']", "JSON"),
+    ],
+)
+def test_a_value_that_would_come_back_changed_is_refused_by_its_path(value: Any, path: str, carriers: str) -> None:
+    versioned = VersionedValue(value, VectorClock())
+    refused: list[UnencodableValue] = []
+
+    for write in (versioned.to_bytes, versioned.to_json):
+        try:
+            write()
+        except UnencodableValue as error:
+            refused.append(error)
+
+    assert {error.path for error in refused} == {path}
+    assert ", ".join(error.carrier for error in refused) == carriers
+
+
+def test_nesting_is_bounded_by_a_typed_error() -> None:
+    value: Any = "leaf"
+    for _ in range(64):
+        value = [value]
+
+    assert VersionedValue.from_bytes(VersionedValue(value, VectorClock()).to_bytes()).value == value
+    with pytest.raises(UnencodableValue, match="64 deep"):
+        VersionedValue([value], VectorClock()).to_bytes()
+
+
+def test_a_versioned_value_needs_a_clock_and_a_time_that_can_be_written() -> None:
+    with pytest.raises(InvalidArgument, match="timestamp_ms -1"):
+        VersionedValue("x", VectorClock(), timestamp_ms=-1)
+    with pytest.raises(InvalidArgument, match="give a VectorClock"):
+        VersionedValue("x", {"a": 1})  # type: ignore[arg-type]

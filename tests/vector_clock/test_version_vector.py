@@ -45,6 +45,15 @@ def test_equal_sets_are_equal_vectors_bytes_and_json(found: set[tuple[str, int]]
     assert VersionVector.from_json(forward.to_json()) == forward
 
 
+@given(found=dots)
+def test_renaming_renames_each_dot(found: set[tuple[str, int]]) -> None:
+    seen = VersionVector.of(found)
+
+    seen.rename("a", "b", 20)
+
+    assert set(seen.dots()) == {("b", number + 20) if actor == "a" else (actor, number) for actor, number in found}
+
+
 def test_gaps_are_exceptions_until_they_are_filled() -> None:
     seen = VersionVector({"a": 2})
 

@@ -49,6 +49,7 @@ def status(*, target: Target = TARGET, format: Format = FORMAT) -> int:
     leader = leader_of(nodes)
     troubles = [f"{row['node']} at {row['address']} does not answer: {row['error']}" for row in rows if row["error"]]
     troubles += [f"{row['node']}: {row['repair']}" for row in rows if row["repair"]]
+    troubles += [f"{row['node']}: {row['founding']}" for row in rows if row["founding"]]
     if leader is None:
         troubles.append("no node leads with a majority")
     if format.output == "json":

@@ -16,6 +16,7 @@ from aegis_replication.errors import (
     DeadlineExceeded,
     DiskFull,
     InvalidCommand,
+    LimitExceeded,
     NotAnInteger,
     OutcomeUnknown,
     Overloaded,
@@ -97,10 +98,16 @@ def _failed(detail: Any) -> AegisError:
     return CommandFailed(str(detail[0]), str(detail[1]))
 
 
+def _too_large(detail: Any) -> AegisError:
+    what, size, limit, unit = detail
+    return LimitExceeded(str(what), int(size), int(limit), str(unit))
+
+
 _ERRORS: dict[int, Callable[[Any], AegisError]] = {
     wire.INVALID: lambda detail: InvalidCommand(str(detail)),
     wire.FAILED: _failed,
     wire.CHANGE_REFUSED: lambda detail: refusal(str(detail[0]), str(detail[1])),
+    wire.LIMIT_EXCEEDED: _too_large,
     wire.NOT_AN_INTEGER: lambda detail: NotAnInteger(str(detail)),
 }
 
@@ -113,7 +120,7 @@ def final_error(status: int, body: bytes) -> AegisError | None:
     try:
         detail = msgspec.msgpack.decode(body)
         return make(detail) if make is not None else ProtocolError(f"reply status {status} is unknown: {detail!r}")
-    except (msgspec.MsgspecError, LookupError, TypeError) as error:
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
         return ProtocolError(f"malformed reply of status {status}: {error}")
 
 

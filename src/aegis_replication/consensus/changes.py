@@ -79,6 +79,7 @@ class Introduction(msgspec.Struct, frozen=True, gc=False):
     priority: int = 1  # see RaftConfig
     configuration: int = 0  # index of the configuration in force there
     format_highest: int = FORMAT_LOWEST  # that it can read and write
+    has_log: bool = False  # more of any group than the entry that every founder makes for itself
 
 
 def changed(configuration: Configuration, change: Change, *, joint: bool = False) -> Configuration:

@@ -14,6 +14,7 @@ from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack
 from aegis_replication.consensus.damage import missing, take_repairs
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.freshness import Freshness
 from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
@@ -80,6 +81,7 @@ class Member:
         "config",
         "configurations",
         "dropped",
+        "founding",
         "freshness",
         "group",
         "guests",
@@ -147,6 +149,8 @@ class Member:
         self.introductions: dict[NodeId, Introduction] = {}
         # Nodes that aren't members here and have a later configuration, and its index: listened to until that is here.
         self.guests: dict[NodeId, LogIndex] = {}
+        # What a new directory's node has to know before it begins a cluster; None: this isn't one.
+        self.founding: Founding | None = None
         # Messages from peers that made no sense and were dropped.
         self.dropped = 0
         # Damaged entries that have come back whole.
@@ -192,7 +196,13 @@ class Member:
         the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2). Not one with a
         damaged log: it votes by what that held, and couldn't send it.
         """
-        return not self.log.is_damaged and self.config.priority > 0 and self.configurations.may_vote(self.node)
+        may_vote = self.configurations.may_vote(self.node)
+        return may_vote and self.config.priority > 0 and not self.log.is_damaged and self.may_found
+
+    @property
+    def may_found(self) -> bool:
+        """Is there a log to lead already? If not, may one be begun?"""
+        return self.founding is None or self.log.last_index > 1 or self.founding.may_begin(self.now_ms)
 
     @property
     def is_full(self) -> bool:
@@ -391,7 +401,7 @@ class Member:
 
     def would_vote(self, last: EntryId) -> bool:
         """Is a log that ends in `last` at least as up-to-date as this one? Terms count before length (§5.4.1)."""
-        return last >= self.log.last
+        return last >= self.log.last and (last.index > 1 or self.may_found)
 
     def answer_pre_vote(self, source: NodeId, message: RequestVote, *, is_leader_fresh: bool) -> None:
         """Would this node vote for `source` in the term it names? Binds nobody (thesis §9.6).

@@ -11,18 +11,13 @@ from aegis_replication.consensus.candidate import Candidate, PreCandidate
 from aegis_replication.consensus.changes import Change, Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack, decode_configuration
+from aegis_replication.consensus.damage import covered
 from aegis_replication.consensus.follower import Follower
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.handover import Handover
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.lease import NEVER
-from aegis_replication.consensus.member import (
-    CANDIDATE,
-    FOLLOWER,
-    LEADER,
-    PRE_CANDIDATE,
-    Transition,
-    to_follower,
-)
+from aegis_replication.consensus.member import CANDIDATE, FOLLOWER, LEADER, PRE_CANDIDATE, Transition, to_follower
 from aegis_replication.consensus.messages import (
     AppendEntries,
     AppendReply,
@@ -64,13 +59,17 @@ class Raft:
         bootstrap: Configuration | None,
         random: Random,
         now_ms: float,
+        applied: LogIndex = 0,
+        founding: Founding | None = None,
     ) -> None:
         """Start as a follower with what the disk holds; an empty disk and `bootstrap` make the group's first entry.
 
         That entry is (term 1, index 1, stamp 1) and the same bytes on every node, so it counts as held by all.
-        Raises StorageError when what was recovered can't be one replica's state.
+        `applied` says how far the machine is, by a disk of its own; so far all is committed. Raises StorageError when
+        what was recovered can't be one replica's state.
         """
-        self._member = recover(node, group, config, recovered, random, now_ms)
+        self._member = recover(node, group, config, recovered, random, now_ms, applied)
+        self._member.founding = founding
         self._role: Role = Follower(self._member, to_follower(None, "started"))
         self.repair = Repair(self._member)
         # Ticket of the last read taken. Never used twice.
@@ -294,7 +293,7 @@ class Raft:
         assert meta.index <= member.applied_to, f"snapshot {meta.id} is ahead of applied {member.applied_to}"
         if meta.index < log.base.index:
             return  # a leader's newer snapshot came in between
-        log.compact(min(keep_entries_from - 1, meta.index))
+        log.compact(max(min(keep_entries_from - 1, meta.index), covered(log, meta.index)))
         member.keep_snapshot(meta, log.first)
 
     def on_snapshot_stored(self, source: NodeId, snapshot: EntryId, next_offset: int) -> None:

@@ -4,10 +4,10 @@ from random import Random
 
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack, decode_configuration
-from aegis_replication.consensus.damage import missing
+from aegis_replication.consensus.damage import covered, missing
 from aegis_replication.consensus.member import Member
 from aegis_replication.errors import StorageError
-from aegis_replication.ids import GroupId, NodeId
+from aegis_replication.ids import GroupId, LogIndex, NodeId
 from aegis_replication.log import NOTHING, EntryId, HardState, Kind, RecoveredGroup, ReplicatedLog
 
 
@@ -17,10 +17,24 @@ def is_new(recovered: RecoveredGroup) -> bool:
     return is_empty and recovered.hard_state in (HardState(), HardState(1))
 
 
+def is_unused(recovered: RecoveredGroup) -> bool:
+    """Does this disk hold nothing but what every founder makes for itself, if that?"""
+    return recovered.snapshot is None and recovered.base == NOTHING and len(recovered.entries) <= 1
+
+
 def recover(
-    node: NodeId, group: GroupId, config: RaftConfig, recovered: RecoveredGroup, random: Random, now_ms: float
+    node: NodeId,
+    group: GroupId,
+    config: RaftConfig,
+    recovered: RecoveredGroup,
+    random: Random,
+    now_ms: float,
+    applied: LogIndex = 0,
 ) -> Member:
-    """The state on all servers as the disk holds it. What was committed is known up to the snapshot, no further."""
+    """The state on all servers as the disk holds it.
+
+    What was committed is known up to the snapshot, or to what a machine on its own disk has applied.
+    """
     snapshot = recovered.snapshot
     stack = ConfigurationStack()
     base_stamp = 0
@@ -51,13 +65,16 @@ def recover(
     for entry in log.since(log.first, bytes_max=2**63):
         if entry.kind == Kind.CONFIGURATION and entry.index > stack.index:
             stack.push(entry.id, decode_configuration(entry.payload))
-    covered = max((index for index in recovered.damaged if index <= log.committed), default=0)
-    if covered > log.base.index:
-        log.compact(covered)  # the snapshot holds what it did, and nobody needs it otherwise
+    is_covered = covered(log, log.committed) > log.base.index
+    if is_covered:
+        log.compact(covered(log, log.committed))  # the snapshot holds what it did, and nobody needs it otherwise
+    if applied > log.committed:
+        log.commit_to(applied)
+        stack.forget_before(applied)
     member = Member(node, group, config, random, now_ms, hard_state=recovered.hard_state, log=log, configurations=stack)
     for configuration in stack.held:
         member.check_format(configuration)
-    if snapshot is not None and (is_reset or covered):
+    if snapshot is not None and (is_reset or is_covered):
         member.keep_snapshot(snapshot, log.first, reset=is_reset)
     if log.is_damaged:
         lost = missing(log)

@@ -1,9 +1,14 @@
 """How is counted on all replicas at once? Counters: growing, signed, resettable, and bounded by escrow."""
 
+import operator
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, ClassVar, TypeAlias
 
 from aegis_replication.crdt.delta import Delta, Round
 from aegis_replication.crdt.kernel import CausalContext, Store
+from aegis_replication.crdt.renaming import RETIRED
 from aegis_replication.crdt.replica import Replica
 from aegis_replication.errors import ActorReused, InsufficientRights, InvalidArgument
 from aegis_replication.vector_clock import Dot
@@ -35,6 +40,15 @@ class GCounter(Replica):
     def read_payload(plain: Any) -> int:
         return count(plain, "total")
 
+    @classmethod
+    def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
+        """Equal, or one was folded."""
+        return max(mine, theirs) if dot[0] == RETIRED else super().resolve(dot, mine, theirs)
+
+    @classmethod
+    def collect_store(cls, store: Store, cut: CausalContext) -> int:
+        return fold_retired(store, cut, operator.add)
+
 
 class PNCounter(Replica):
     """Counts up and down: two totals per actor."""
@@ -59,6 +73,14 @@ class PNCounter(Replica):
     @staticmethod
     def read_payload(plain: Any) -> tuple[int, int]:
         return read_pair(plain)
+
+    @classmethod
+    def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
+        return larger(dot, mine, theirs) if dot[0] == RETIRED else super().resolve(dot, mine, theirs)
+
+    @classmethod
+    def collect_store(cls, store: Store, cut: CausalContext) -> int:
+        return fold_retired(store, cut, lambda one, other: (one[0] + other[0], one[1] + other[1]))
 
     def _change(self, plus: int, minus: int) -> Delta:
         old = own_dot(self)
@@ -156,7 +178,7 @@ class BoundedCounter(Replica):
         """How much an actor (by default this replica) may still take, as far as is known here."""
         name = self._actor if actor is None else actor_id(actor)
         held = 0
-        rows: dict[str, Row] = latest(self._store)
+        rows: dict[str | Dot, Row] = latest(self._store)
         for owner, (plus, minus, transfers) in rows.items():
             if owner == name:
                 held += plus - minus - sum(amount for _, amount in transfers)
@@ -164,7 +186,7 @@ class BoundedCounter(Replica):
         return held
 
     def value(self) -> int:
-        rows: dict[str, Row] = latest(self._store)
+        rows: dict[str | Dot, Row] = latest(self._store)
         return self.bound + sum(plus - minus for plus, minus, _ in rows.values())
 
     @property
@@ -177,6 +199,16 @@ class BoundedCounter(Replica):
         if type(plain) is int and abs(plain) <= COUNT_MAX:
             return plain
         raise InvalidArgument(f"bound {plain!r}: give a whole number of 63 bits, such as 0")
+
+    @classmethod
+    def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
+        if dot[0] != RETIRED:
+            return super().resolve(dot, mine, theirs)
+        return max(mine, theirs, key=lambda row: (row[0] + row[1] + sum(amount for _, amount in row[2]), row))
+
+    @classmethod
+    def collect_store(cls, store: Store, cut: CausalContext) -> int:
+        return fold_retired(store, cut, _both_rows)
 
     @staticmethod
     def plain_payload(payload: Any) -> Any:
@@ -205,12 +237,21 @@ class BoundedCounter(Replica):
         return replace_own(self, old, row)
 
 
+def _both_rows(one: Row, other: Row) -> Row:
+    sent = Counter(dict(one[2])) + Counter(dict(other[2]))
+    return one[0] + other[0], one[1] + other[1], tuple(sorted(sent.items()))
+
+
 # --- totals per actor: of an actor's dots the latest counts, which replaced the others -------------------------------
 
 
-def latest(store: Store) -> dict[str, Any]:
-    """Each actor's payload under its highest dot. There are more of one actor only while deltas are missing."""
-    return {actor: store[actor, number] for actor, number in sorted(store)}  # a later number replaces an earlier
+def latest(store: Store) -> dict[str | Dot, Any]:
+    """Each actor's payload under its highest dot. There are more of one actor only while deltas are missing.
+
+    Those of retired actors count one by one.
+    """
+    # A later number replaces an earlier.
+    return {dot[0] if dot[0] != RETIRED else dot: store[dot] for dot in sorted(store)}
 
 
 def own_dot(counter: Replica) -> Dot | None:
@@ -220,6 +261,14 @@ def own_dot(counter: Replica) -> Dot | None:
         return None
     dot = (actor, counter._context.highest(actor))
     return dot if dot in counter._store else None
+
+
+def fold_retired(store: Store, cut: CausalContext, add: Callable[[Any, Any], Any]) -> int:
+    """One total in place of those of all retired actors. All replicas take the highest dot, as in `fold`."""
+    below = sorted(dot for dot in store if dot[0] == RETIRED and dot in cut)
+    for one, other in pairwise(below):
+        store[other] = add(store.pop(one), store[other])
+    return max(0, len(below) - 1)
 
 
 def replace_own(counter: Replica, old: Dot | None, total: Any) -> Delta:

@@ -7,6 +7,8 @@ from typing import Any, Self
 from aegis_replication.crdt import kernel
 from aegis_replication.crdt.encoding import Parts, decode, encode
 from aegis_replication.crdt.kernel import CausalContext, Kind, Store
+from aegis_replication.crdt.renaming import Renaming, Retired
+from aegis_replication.crdt.retirement import level, raised
 from aegis_replication.errors import MergeMismatch
 from aegis_replication.vector_clock import Dot, VersionVector
 from aegis_replication.vector_clock.codec import open_envelope
@@ -34,7 +36,7 @@ class Round:
 class Delta:
     """A state on its own: what one change did, or several joined, or what a peer lacks."""
 
-    __slots__ = ("kind", "settings", "stable", "_store", "_context", "_dots", "_round")
+    __slots__ = ("kind", "settings", "stable", "retired", "_store", "_context", "_dots", "_round")
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Delta:
         dots: Sequence[Dot] = (),
         settings: Any = None,
         stable: CausalContext = NOTHING,
+        retired: tuple[Retired, ...] = (),
         round: Round | None = None,
     ) -> None:
         self.kind = kind
@@ -52,6 +55,8 @@ class Delta:
         # The last cut that was collected where this was made. Who joins it collects that first: a write on ground that
         # was cleared here says nothing of what was cleared.
         self.stable = stable
+        # The retirements that were remembered there.
+        self.retired = retired
         # Never changed, but by the open round whose fragment it holds.
         self._store = store
         # Made of `_dots` at the first use: most deltas are only passed on.
@@ -79,23 +84,30 @@ class Delta:
     def join(self, other: "Delta") -> "Delta":
         """Both in one: a buffer of deltas for a peer is their join."""
         require_same(self.kind, self.settings, other.kind, other.settings)
-        store, theirs = kernel.copied(self.kind, self.store), other.store
-        found = kernel.changes(self.kind, store, self.context, theirs, other.context)
-        kernel.apply(self.kind, store, found)
-        context, stable = self.context.copy().merge(other.context), self.stable.copy().merge(other.stable)
-        return Delta(self.kind, store, context, settings=self.settings, stable=stable)
+        mine, theirs = self.parts(), other.parts()
+        if level(mine.stable) < level(theirs.stable):
+            mine, theirs = theirs, mine
+        theirs = raised(self.kind, theirs, mine, "one of the two deltas")
+        store = kernel.copied(self.kind, mine.store)
+        kernel.apply(self.kind, store, kernel.changes(self.kind, store, mine.context, theirs.store, theirs.context))
+        stable = mine.stable.copy().merge(theirs.stable)
+        retired = mine.retired if stable == mine.stable else theirs.retired
+        merged = Parts(self.settings, store, mine.context.copy().merge(theirs.context), stable, retired)
+        return Delta.of_parts(self.kind, merged)
+
+    def parts(self) -> Parts:
+        return Parts(self.settings, self.store, self.context, self.stable, self.retired)
 
     def decompose(self) -> list["Delta"]:
         """The smallest deltas whose join this is: one per entry, one per run of dots whose entries are gone."""
         store, gone, result = self.store, self.context, list[Delta]()
         for part, (actor, number), extent in kernel.parts(self.kind, store):
             seen = VersionVector.of_runs([(actor, number, number + extent - 1)] if actor else [])
-            result.append(Delta(self.kind, part, seen, settings=self.settings, stable=self.stable))
+            result.append(self._with(part, seen))
         gone = gone.minus(kernel.live(self.kind, store))
         for actor in gone.actors:
             for first, last in gone.runs(actor):
-                seen = VersionVector.of_runs([(actor, first, last)])
-                result.append(Delta(self.kind, {}, seen, settings=self.settings, stable=self.stable))
+                result.append(self._with({}, VersionVector.of_runs([(actor, first, last)])))
         return result
 
     def delta(self, context: CausalContext) -> "Delta":
@@ -104,23 +116,33 @@ class Delta:
         The context of the answer leaves out what the peer has seen and still counts, and only that: so the peer drops
         what was removed here, without a word about each entry that stands.
         """
+        context = Renaming(self.retired).context(context)  # a peer that has not renamed yet asks by the old names
         store = kernel.since(self.kind, self.store, context)
         standing = kernel.live(self.kind, self.store).minus(kernel.live(self.kind, store)).meet(context)
-        return Delta(self.kind, store, self.context.minus(standing), settings=self.settings, stable=self.stable)
+        return self._with(store, self.context.minus(standing))
 
     def to_bytes(self) -> bytes:
-        return encode(self.kind, Parts(self.settings, self.store, self.context, self.stable))
+        return encode(self.kind, self.parts())
 
     @classmethod
     def from_bytes(cls, encoded: bytes) -> Self:
         """A delta (or a whole state) of whatever type it is."""
         kind = kernel.kind_named(open_envelope(encoded)[0])
         parts = decode(kind, encoded)
-        return cls(kind, parts.store, parts.context, settings=parts.settings, stable=parts.stable)
+        return cls.of_parts(kind, parts)
+
+    @classmethod
+    def of_parts(cls, kind: type[Kind], parts: Parts) -> Self:
+        settings, store, context, stable, retired = parts
+        return cls(kind, store, context, settings=settings, stable=stable, retired=retired)
 
     def digest(self) -> bytes:
         """16 bytes, the same for equal states."""
         return hashlib.blake2b(self.to_bytes(), digest_size=16).digest()
+
+    def _with(self, store: Store, context: CausalContext) -> "Delta":
+        """Another one made on the same ground."""
+        return Delta.of_parts(self.kind, Parts(self.settings, store, context, self.stable, self.retired))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Delta) and self.to_bytes() == other.to_bytes()

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from aegis_replication.crdt.kernel import ANCHOR, CausalContext, Kind, Shape, Store, entries, is_empty, kind_named
+from aegis_replication.crdt.renaming import RETIRED, Retired, read_retired
 from aegis_replication.crdt.values import canonical, read_key
 from aegis_replication.errors import InvalidArgument
 from aegis_replication.vector_clock import VersionVector
@@ -18,10 +19,11 @@ class Parts(NamedTuple):
     store: Store
     context: CausalContext
     stable: CausalContext  # the last cut of a garbage collection
+    retired: tuple[Retired, ...] = ()  # the latest, as long as somebody may not have heard of them
 
 
 def encode(kind: type[Kind], state: Parts) -> bytes:
-    """[settings, actors, context, store, stable]; dots name their actor by its place in the sorted list of actors."""
+    """[settings, actors, context, store, stable(, retired)]; dots name their actor by its place among the sorted."""
     actors = sorted(
         {actor for (actor, _), _ in entries(kind, state.store)}.union(state.context.actors, state.stable.actors)
     )
@@ -32,6 +34,7 @@ def encode(kind: type[Kind], state: Parts) -> bytes:
         _context_body(state.context, places),
         _store_body(kind, state.store, places),
         _context_body(state.stable, places),
+        *([state.retired] if state.retired else []),
     ]
     return pack(kind.NAME, body)
 
@@ -67,15 +70,28 @@ def _leaf_body(kind: type[Kind], leaf: Store, places: dict[str, int]) -> list[An
 
 
 def _read_body(kind: type[Kind], body: Any) -> Parts:
-    settings, actors, context, store, stable = body
+    settings, actors, context, store, stable, *rest = body
     if type(actors) is not list or actors != sorted(set(actors)):
         raise InvalidArgument(f"actors {actors!r}: a sorted list of names expected")
     for actor in actors:
         if type(actor) is not str or (actor != ANCHOR[0] and not actor_id(actor)):
             raise InvalidArgument(f"actor {actor!r}: text expected")
     seen = _read_context(context, actors)
-    settings = kind.read_settings(settings)
-    return Parts(settings, _read_store(kind, store, actors, seen, DEPTH_MAX), seen, _read_context(stable, actors))
+    settings, cut = kind.read_settings(settings), _read_context(stable, actors)
+    retired = _read_retired(rest, cut)
+    if twice := {each.actor for each in retired}.intersection(actors):
+        raise InvalidArgument(f"retired actors {sorted(twice)} still have dots of their own")
+    return Parts(settings, _read_store(kind, store, actors, seen, DEPTH_MAX), seen, cut, retired)
+
+
+def _read_retired(rest: list[Any], stable: CausalContext) -> tuple[Retired, ...]:
+    if not rest:
+        return ()
+    (plain,) = rest
+    retired = read_retired(plain)
+    if not retired or retired[-1].after != stable.highest(RETIRED):
+        raise InvalidArgument(f"retirements {plain!r} don't lead to the cut {stable!r}")
+    return retired
 
 
 def _read_context(body: Any, actors: list[str]) -> CausalContext:

@@ -31,6 +31,8 @@ class Run(NamedTuple):
     parent: Dot
     side: int
     content: Content
+    # The dot that it was made under, if it was renamed since: siblings keep their order.
+    first: Dot | None = None
 
 
 class Erase(NamedTuple):
@@ -68,7 +70,8 @@ class Tree:
                 if place is not None:
                     self._children.setdefault(place, []).append(dot)
         for siblings in self._children.values():
-            siblings.sort()
+            if len(siblings) > 1:
+                siblings.sort(key=self._made_as)
 
     def run_of(self, dot: Dot) -> Dot | None:
         """The first dot of the run that the element is in."""
@@ -88,7 +91,7 @@ class Tree:
         """A new run of this replica, which stands behind the visible element `left`."""
         self._firsts.setdefault(dot[0], []).append(dot[1])  # own numbers only rise
         siblings = self._children.setdefault((run.parent, run.side), [])
-        siblings.insert(bisect_left(siblings, dot), dot)
+        siblings.insert(bisect_left(siblings, dot, key=self._made_as), dot)
         self._right_of[dot] = left  # wherever it hangs: between `left` and the next is always in the right subtree
 
     def has_children(self, first: Dot) -> bool:
@@ -132,16 +135,21 @@ class Tree:
         element = (actor, number + offset)
         result = [(dot, 0, -1) for dot in self._children.get((element, LEFT), [])]
         result.append((first, offset, offset + 1))
-        follower = (actor, number + offset + 1)
+        made_by, made_as = self._made_as(first)
+        follower = (made_by, made_as + offset + 1)
         is_followed = offset + 1 < length
         for dot in self._children.get((element, RIGHT), []):
-            if is_followed and dot > follower:
+            if is_followed and self._made_as(dot) > follower:
                 result.append((first, offset + 1, -1))
                 is_followed = False
             result.append((dot, 0, -1))
         if is_followed:
             result.append((first, offset + 1, -1))
         return result
+
+    def _made_as(self, first: Dot) -> Dot:
+        """The dot that orders a run among its siblings."""
+        return self._store[first].first or first
 
     def _hung(self) -> dict[Dot, list[int]]:
         """Run -> the offsets of its elements on which something hangs, sorted."""

@@ -12,6 +12,7 @@ import enum
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final, TypeAlias
 
+from aegis_replication.crdt.renaming import Renaming
 from aegis_replication.errors import ActorReused, InvalidArgument
 from aegis_replication.vector_clock import Dot, VersionVector
 
@@ -64,6 +65,11 @@ class Kind:
     def read_payload(plain: Any) -> Any:
         """The payload from what was read; ValueError or TypeError if it is none."""
         raise NotImplementedError
+
+    @classmethod
+    def renamed_payload(cls, dot: Dot, payload: Any, renaming: Renaming) -> Any:
+        """The payload of a dot (still under its old name), with the dots in it renamed."""
+        return payload
 
     @classmethod
     def read_settings(cls, plain: Any) -> Any:
@@ -337,3 +343,28 @@ def parts(kind: type[Kind], store: Store) -> Iterator[tuple[Store, Dot, int]]:
         for field, child in store.items():
             for part, dot, extent in parts(kind_named(field[0]), child):
                 yield {field: part}, dot, extent
+
+
+def renamed(kind: type[Kind], store: Store, renaming: Renaming) -> Store:
+    """A store of one's own with the same entries under new names."""
+    if kind.SHAPE is Shape.FUN:
+        return {renaming.dot(dot): kind.renamed_payload(dot, payload, renaming) for dot, payload in store.items()}
+    if kind.SHAPE is Shape.FIELDS:
+        return {field: renamed(kind_named(field[0]), child, renaming) for field, child in store.items()}
+    return {
+        key: {renaming.dot(dot): payload for dot, payload in leaf.items()}
+        if any(a in renaming for a, _ in leaf)
+        else leaf
+        for key, leaf in store.items()
+    }
+
+
+def rename(kind: type[Kind], store: Store, renaming: Renaming) -> None:
+    """The same in place, and in the stores in it, which others may hold."""
+    if kind.SHAPE is Shape.FIELDS:
+        for field, child in store.items():
+            rename(kind_named(field[0]), child, renaming)
+    else:
+        found = renamed(kind, store, renaming)
+        store.clear()
+        store.update(found)

@@ -7,6 +7,7 @@ from aegis_replication.crdt import kernel
 from aegis_replication.crdt.delta import Delta
 from aegis_replication.crdt.kernel import CausalContext, Changes, Shape, Store, kind_named
 from aegis_replication.crdt.registers import latest_write, next_stamp, plain_write
+from aegis_replication.crdt.renaming import Retired
 from aegis_replication.crdt.replica import Replica
 from aegis_replication.crdt.values import Key, Stamp, canonical, checked_key, freeze, stamp_of, thaw
 from aegis_replication.errors import InvalidArgument
@@ -19,7 +20,8 @@ R = TypeVar("R", bound=Replica)
 class LWWMap(Replica):
     """The last write per key counts, removes included; as in LWWRegister a local write is never in vain.
 
-    A remove leaves its stamp behind, so that an older write that comes later does not undo it; `collect` drops it.
+    A remove leaves its stamp behind, so that an older write that comes later does not undo it; `collect` drops it. Of a
+    set and a remove with equal stamps the set counts.
     """
 
     __slots__ = ()
@@ -169,7 +171,7 @@ class ORMap(Replica):
         """Resets what is under `key` (of one type, or of all), as far as it was seen or read."""
         key = checked_key(key)
         if context is not None:
-            self._check_read(context)
+            context = self._check_read(context)
         fields = [field for field in self._store if field[1] == key and (kind is None or field[0] == kind.NAME)]
         gone: list[Dot] = []
         for field in fields:
@@ -214,8 +216,8 @@ class ORMap(Replica):
     def collect_store(cls, store: Store, cut: CausalContext) -> int:
         return sum(kind_named(field[0]).collect_store(child, cut) for field, child in store.items())
 
-    def collect(self, cut: CausalContext) -> int:
-        gone = super().collect(cut)
+    def _collect(self, cut: CausalContext, retired: tuple[Retired, ...]) -> int:
+        gone = super()._collect(cut, retired)
         self._prune()
         return gone
 

@@ -13,7 +13,7 @@ from aegis_replication.vector_clock.codec import count
 
 
 class LWWRegister(Replica):
-    """The last write counts: by timestamp, then a counter within it, then actor, dot and the value's bytes.
+    """The last write counts: by timestamp, then a counter within it, then the value's bytes.
 
     A local write always counts: if its timestamp isn't above the stored one (a slow clock, two writes in one tick),
     it takes the stored one's next logical tick. Without an actor it works too, and then two writes with one
@@ -169,8 +169,11 @@ def next_stamp(wanted: tuple[int, int], stored: tuple[int, int]) -> tuple[int, i
 
 
 def latest_write(leaf: Store) -> tuple[Dot, Any]:
-    """The write that counts, with its dot. The dot settles equal stamps, the same way on every replica."""
-    return max(leaf.items(), key=lambda item: (item[1][:2], item[0]))
+    """The write that counts, with its dot. Equal stamps are settled by the bytes of what was written: a dot's name may
+    change. The dot only chooses between equal writes."""
+    if len(leaf) == 1:
+        return next(iter(leaf.items()))
+    return max(leaf.items(), key=lambda item: (item[1][:2], [*map(canonical, item[1][2:])], item[0]))
 
 
 def plain_write(write: Any) -> Any:

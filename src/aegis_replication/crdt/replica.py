@@ -10,6 +10,8 @@ from aegis_replication.crdt import kernel
 from aegis_replication.crdt.delta import NOTHING, Delta, Round, require_same
 from aegis_replication.crdt.encoding import Parts, decode, encode
 from aegis_replication.crdt.kernel import KINDS, CausalContext, Changes, Kind, Shape, Store
+from aegis_replication.crdt.renaming import Renaming, Retired, named
+from aegis_replication.crdt.retirement import level, raised, renaming_from, retirements
 from aegis_replication.crdt.values import json_view
 from aegis_replication.errors import (
     ActorReused,
@@ -19,7 +21,6 @@ from aegis_replication.errors import (
     InvalidArgument,
 )
 from aegis_replication.vector_clock import Dot, VersionVector
-from aegis_replication.vector_clock.codec import actor_id
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -55,7 +56,8 @@ class Replica(Kind):
     """
 
     __slots__ = (
-        "_actor", "_store", "_context", "_stable", "_settings", "_parent", "_field", "_index", "_rounds", "_watchers",
+        "_actor", "_store", "_context", "_stable", "_retired", "_settings", "_parent", "_field", "_index", "_rounds",
+        "_watchers",
     )  # fmt: skip
 
     def __init_subclass__(cls) -> None:
@@ -63,7 +65,7 @@ class Replica(Kind):
             KINDS[cls.NAME] = cls
 
     def __init__(self, actor: str | int | None = None) -> None:
-        self._actor = None if actor is None else actor_id(actor)
+        self._actor = named(actor)
         self._begin({}, VersionVector(), VersionVector(), None)
 
     def _begin(self, store: Store, context: CausalContext, stable: CausalContext, settings: Any) -> None:
@@ -73,6 +75,8 @@ class Replica(Kind):
         self._context = context
         # The last cut of a garbage collection. Replaced by a higher one, never changed.
         self._stable = stable
+        # The latest retirements, until a cut shows that all have heard of them. Replaced, never changed.
+        self._retired: tuple[Retired, ...] = ()
         # What all replicas share from the start.
         self._settings = settings
         # The map that this is a field of, and under which name. None: it stands alone.
@@ -105,7 +109,7 @@ class Replica(Kind):
 
     def has_seen(self, context: CausalContext) -> bool:
         """Would a client that has read `context` elsewhere still read its own writes here?"""
-        return self._context.covers(context)
+        return self._context.covers(self._by_new_names(context))
 
     # --- exchanging
 
@@ -113,30 +117,26 @@ class Replica(Kind):
         """Joins another replica's state, or a delta; whether anything was new. An error leaves all as it was.
 
         MergeMismatch: another type or other settings. ActorReused: the other writes under this replica's name, or two
-        under one. BehindStableCut: a replica that was away while garbage was collected.
+        under one, or an actor that was retired. BehindStableCut: a replica that was away while garbage was collected.
         """
         if self._parent is not None:
             raise InvalidArgument("this stands in a map: merge the whole map")
         require_same(type(self), self._settings, type(other) if isinstance(other, Replica) else other.kind,
                      other._settings if isinstance(other, Replica) else other.settings)  # fmt: skip
-        theirs, their_context, their_stable = _opened(other)
-        self._check_actor(their_context)
+        theirs = raised(type(self), _opened(other), self._parts(), "what was to be merged")
+        self._check_actor(theirs.context)
         if isinstance(other, Replica):
-            _require_above(self._stable, their_context, f"the state of {other.actor!r}")
-        if not self._stable.covers(their_stable):
-            _require_above(their_stable, self._context, f"this replica ({self.actor!r})")
-            if self._context:
-                self.collect(their_stable.copy().merge(self._stable))
+            _require_above(self._stable, theirs.context, f"the state of {other.actor!r}")
+        if not self._stable.covers(theirs.stable):
+            self._rise(theirs)
         found = kernel.changes(
-            type(self), self._store, self._context, theirs, their_context, self._finder(their_context)
+            type(self), self._store, self._context, theirs.store, theirs.context, self._finder(theirs.context)
         )
-        if not found and self._context.covers(their_context):
-            self._stable = _higher(self._stable, their_stable)
+        if not found and self._context.covers(theirs.context):
             return False
         self._reindex(found)
         kernel.apply(type(self), self._store, found)
-        self._context.merge(their_context)
-        self._stable = _higher(self._stable, their_stable)
+        self._context.merge(theirs.context)
         self._notify_merged(found, other)
         return True
 
@@ -150,8 +150,7 @@ class Replica(Kind):
         """What a peer that has seen `context` lacks (by default: everything)."""
         if self._parent is not None:
             raise InvalidArgument("this stands in a map: ask the whole map for its delta")
-        whole = Delta(type(self), kernel.copied(type(self), self._open_store()), self._context, settings=self._settings,
-                      stable=self._stable)  # fmt: skip
+        whole = Delta.of_parts(type(self), self._copied())
         return whole.delta(context or NOTHING)
 
     def decompose(self) -> list[Delta]:
@@ -160,12 +159,12 @@ class Replica(Kind):
 
     def copy(self, actor: str | int | None = None) -> Self:
         """Another replica with the same state, under a name of its own, or read-only."""
-        return self._made(kernel.copied(type(self), self._open_store()), self._context, self._stable, actor)
+        return self._made(self._copied(), actor)
 
     def to_bytes(self) -> bytes:
         """The state, byte for byte the same for equal states."""
-        parts = Parts(self._settings, self._open_store(), self._context, self._stable)
-        return encode(type(self), parts)
+        self._ship()
+        return encode(type(self), self._parts())
 
     @classmethod
     def from_bytes(cls, encoded: bytes, actor: str | int | None = None) -> Self:
@@ -173,7 +172,7 @@ class Replica(Kind):
         parts = decode(cls, encoded)
         blank = cls.__new__(cls)
         blank._settings = parts.settings
-        return blank._made(parts.store, parts.context, parts.stable, actor)
+        return blank._made(parts, actor)
 
     def digest(self) -> bytes:
         """16 bytes, the same for equal states."""
@@ -202,24 +201,27 @@ class Replica(Kind):
             encoded_bytes=len(self.to_bytes()) if self._parent is None else 0,
         )
 
-    def collect(self, cut: CausalContext) -> int:
+    def collect(self, cut: CausalContext, *, retired: Iterable[str] = ()) -> int:
         """Drops and folds what is below a stable cut; how many dots went. The value stays.
 
         `cut` is stable when every replica had it in a state that every other has merged since. Each cut must cover
         the one before. A read context from before is refused from now on, and so is a replica that was away.
+
+        `retired` are actors that have left for good and all of whose writes the cut has: one name stands for them from
+        now on, and contexts grow no more. Every replica must be given the same ones with the same cut. Such a name must
+        never be used again.
         """
         if self._parent is not None:
             raise InvalidArgument("this stands in a map: collect the whole map")
+        renamed_by_all, cut = level(cut), self._by_new_names(cut)
         if not self._context.covers(cut):
             raise ContextNotSeen(f"the cut names dots that this replica has not seen: {cut.minus(self._context)!r}")
         if not cut.covers(self._stable):
             raise InvalidArgument(f"the cut is below the one before: it lacks {self._stable.minus(cut)!r}")
-        store = self._open_store()
-        gone = self.collect_store(store, cut)
-        self._forget_caches()
-        self._stable = cut.copy()
-        self._index = None
-        return gone
+        leaving = retirements(retired, cut, self._context, self._actor)
+        remembered = tuple(each for each in self._retired if each.after > renamed_by_all)
+        self._rename(Renaming(leaving))
+        return self._collect(Renaming(leaving).context(cut), remembered + leaving)
 
     def __eq__(self, other: object) -> bool:
         """The same state; whose replica it is doesn't count."""
@@ -232,10 +234,18 @@ class Replica(Kind):
 
     # --- for the types
 
-    def _made(self, store: Store, context: CausalContext, stable: CausalContext, actor: str | int | None) -> Self:
+    def _parts(self) -> Parts:
+        return Parts(self._settings, self._store, self._context, self._stable, self._retired)
+
+    def _copied(self) -> Parts:
+        """What leaves: a store of its own, and the same context."""
+        return self._parts()._replace(store=kernel.copied(type(self), self._open_store()))
+
+    def _made(self, parts: Parts, actor: str | int | None) -> Self:
         result = type(self).__new__(type(self))
-        result._actor = None if actor is None else actor_id(actor)
-        result._begin(store, context.copy(), stable.copy(), self._settings)
+        result._actor = named(actor, parts.retired)
+        result._begin(parts.store, parts.context.copy(), parts.stable.copy(), self._settings)
+        result._retired = parts.retired
         return result
 
     def _mint(self, dot_count: int = 1) -> Dot:
@@ -255,7 +265,7 @@ class Replica(Kind):
             for dot in gone:
                 self._index.pop(dot, None)
         delta = Delta(type(self), fragment, dots=(*new, *gone), settings=self._settings, stable=self._stable,
-                      round=round)  # fmt: skip
+                      retired=self._retired, round=round)  # fmt: skip
         if self._watchers:
             self._tell(Change(self._keys(fragment), delta, is_local=True))
         if self._parent is not None:
@@ -280,10 +290,12 @@ class Replica(Kind):
         """Those dots of `leaf` that a change with this read context replaces: all, or what the client had read."""
         if context is None:
             return [*leaf]
-        self._check_read(context)
-        return [dot for dot in leaf if dot in context]
+        read = self._check_read(context)
+        return [dot for dot in leaf if dot in read]
 
-    def _check_read(self, context: CausalContext) -> None:
+    def _check_read(self, context: CausalContext) -> CausalContext:
+        """The read context under the names of today."""
+        context = self._by_new_names(context)
         if not self._context.covers(context):
             raise ContextNotSeen(
                 f"the read context names dots that this replica has not seen: {context.minus(self._context)!r}; "
@@ -291,6 +303,37 @@ class Replica(Kind):
             )
         if not context.covers(self._root()._stable):
             raise ContextTooOld("the read context is older than the last garbage collection: read again")
+        return context
+
+    def _by_new_names(self, context: CausalContext) -> CausalContext:
+        return Renaming(self._root()._retired).context(context)
+
+    def _rename(self, renaming: Renaming) -> None:
+        if renaming:
+            self._open_store()
+            kernel.rename(type(self), self._store, renaming)
+            renaming.in_place(self._context)
+            self._stable = renaming.context(self._stable)
+            self._forget_caches()
+
+    def _collect(self, cut: CausalContext, retired: tuple[Retired, ...]) -> int:
+        gone = self.collect_store(self._open_store(), cut)
+        self._forget_caches()
+        self._stable, self._retired, self._index = cut.copy(), retired, None
+        return gone
+
+    def _rise(self, theirs: Parts) -> None:
+        """Renames and collects what another has."""
+        named(self._actor, theirs.retired)
+        renaming = Renaming(())
+        if self._context and level(self._stable) < level(theirs.stable):
+            renaming = renaming_from(level(self._stable), theirs.retired, f"this replica ({self.actor!r})")
+        _require_above(theirs.stable, renaming.context(self._context), f"this replica ({self.actor!r})")
+        self._rename(renaming)
+        if self._context:
+            self._collect(theirs.stable.copy().merge(self._stable), theirs.retired)
+        else:
+            self._stable, self._retired = theirs.stable.copy(), theirs.retired
 
     def _root(self) -> "Replica":
         return self if self._parent is None else self._parent._root()
@@ -363,10 +406,11 @@ def _dots(field: Any, store: Store) -> list[Dot]:
     return [dot for dot, _ in kernel.entries(kernel.kind_named(field[0]), store)]
 
 
-def _opened(other: Replica | Delta) -> tuple[Store, CausalContext, CausalContext]:
+def _opened(other: Replica | Delta) -> Parts:
     if isinstance(other, Replica):
-        return other._open_store(), other._context, other._stable
-    return other.store, other.context, other.stable
+        other._ship()
+        return other._parts()
+    return other.parts()
 
 
 def _require_above(cut: CausalContext, context: CausalContext, whose: str) -> None:
@@ -375,7 +419,3 @@ def _require_above(cut: CausalContext, context: CausalContext, whose: str) -> No
             f"{whose} lacks dots that all replicas had when garbage was collected: {cut.minus(context)!r}. "
             "Start it anew from a copy of a replica that has them"
         )
-
-
-def _higher(one: CausalContext, other: CausalContext) -> CausalContext:
-    return one if one.covers(other) else one.copy().merge(other)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 from aegis_replication.crdt.delta import Delta
 from aegis_replication.crdt.fugue import ROOT, Content, Erase, Run, Tree
 from aegis_replication.crdt.kernel import CausalContext, Store
+from aegis_replication.crdt.renaming import Renaming
 from aegis_replication.crdt.replica import Replica
 from aegis_replication.crdt.values import freeze, plain, thaw
 from aegis_replication.errors import ActorReused, InvalidArgument
@@ -54,7 +55,7 @@ class Sequence(Replica):
         """Equal, or one was grown by `collect` out of runs that follow each other."""
         if mine == theirs:
             return mine
-        if type(mine) is Run and type(theirs) is Run and mine[:2] == theirs[:2]:
+        if type(mine) is Run and type(theirs) is Run and _place(mine) == _place(theirs):
             shorter, longer = sorted((mine, theirs), key=lambda run: len(run.content))
             if longer.content[: len(shorter.content)] == shorter.content:
                 return longer
@@ -67,8 +68,17 @@ class Sequence(Replica):
     @classmethod
     def plain_payload(cls, payload: Any) -> Any:
         if type(payload) is Run:
-            return [*payload.parent, payload.side, cls._plain_content(payload.content)]
+            return [*payload.parent, payload.side, cls._plain_content(payload.content), *(payload.first or ())]
         return [payload.targets]
+
+    @classmethod
+    def renamed_payload(cls, dot: Dot, payload: Any, renaming: Renaming) -> Any:
+        if type(payload) is Erase:
+            targets = VersionVector.of_runs(map(renaming.run, payload.targets))
+            return Erase(tuple((actor, *run) for actor in targets.actors for run in targets.runs(actor)))
+        renaming.run((*dot, dot[1] + len(payload.content) - 1))  # the last one was made before it was retired, too
+        made_as = payload.first or (dot if dot[0] in renaming else None)
+        return payload._replace(parent=renaming.dot(payload.parent), first=made_as)
 
     @classmethod
     def read_payload(cls, plain: Any) -> Run | Erase:
@@ -77,10 +87,13 @@ class Sequence(Replica):
                 (actor_id(actor), count(first, least=1), count(last, least=first)) for actor, first, last in plain[0]
             )
             return Erase(targets)
-        actor, number, side, content = plain
+        actor, number, side, content, *first = plain
         parent = (actor_id(actor), count(number, least=1)) if actor else ROOT
         if type(side) is not int or side not in (0, 1) or (parent == ROOT and (number != 0 or side != 1)):
             raise InvalidArgument(f"place {plain[:3]!r}: actor, number and side expected")
+        if first:
+            first_actor, first_number = first
+            return Run(parent, side, cls._read_content(content), (actor_id(first_actor), count(first_number, least=1)))
         return Run(parent, side, cls._read_content(content))
 
     @classmethod
@@ -118,7 +131,7 @@ class Sequence(Replica):
 
     def _as_read(self, context: CausalContext) -> Self:
         """What a client with this read context was shown."""
-        self._check_read(context)
+        context = self._check_read(context)
         store: Store = {}
         for dot, entry in self._store.items():
             if type(entry) is not Run:
@@ -126,7 +139,7 @@ class Sequence(Replica):
                     store[dot] = entry
             elif length := _length_in(context, dot, entry):
                 store[dot] = entry if length == len(entry.content) else entry._replace(content=entry.content[:length])
-        return self._made(store, context, self._stable, None)
+        return self._made(self._parts()._replace(store=store, context=context), None)
 
     def _visible(self) -> list[Dot]:
         """The dots of the visible elements, in order. Made anew after a merge: one pass over all runs."""
@@ -263,8 +276,14 @@ def _join_runs(store: Store, cut: CausalContext) -> None:
                 break
             if (next_run.parent, next_run.side) != ((actor, follower[1] - 1), 1):
                 break
-            store[dot] = Run(run.parent, run.side, run.content + next_run.content)
+            if next_run.first != (run.first and (run.first[0], run.first[1] + len(run.content))):
+                break
+            store[dot] = run._replace(content=run.content + next_run.content)
             del store[follower]
+
+
+def _place(run: Run) -> tuple[Any, ...]:
+    return run.parent, run.side, run.first
 
 
 def _erased(store: Store, cut: CausalContext | None) -> VersionVector:

@@ -177,10 +177,16 @@ class RWSet(ElementSet):
 
     @classmethod
     def collect_store(cls, store: Store, cut: CausalContext) -> int:
-        """A stable remove goes together with the adds that it beat, all of which every replica has seen."""
+        """A stable remove goes together with the adds that it beat, all of which every replica has seen.
+
+        An add that is not below the cut may have seen the remove, and only the delta that would say so is missing: then
+        both wait for a later cut.
+        """
         gone_count = 0
         for element, leaf in [*store.items()]:
-            if any(not is_add and dot in cut for dot, is_add in leaf.items()):
+            removes = [dot for dot, is_add in leaf.items() if not is_add]
+            adds = [dot for dot, is_add in leaf.items() if is_add]
+            if any(dot in cut for dot in removes) and all(dot in cut for dot in adds):
                 left = {dot: is_add for dot, is_add in leaf.items() if not is_add and dot not in cut}
                 gone_count += len(leaf) - len(left)
                 if left:

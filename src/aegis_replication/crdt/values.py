@@ -4,14 +4,14 @@ Python takes 1, 1.0 and True for one dictionary key; their bytes differ. So elem
 bytes and tuples of these, and a value that could be changed from outside is kept as its bytes.
 """
 
-import math
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from aegis_replication.errors import InvalidArgument
 from aegis_replication.vector_clock import HybridTimestamp
-from aegis_replication.vector_clock.codec import count
+from aegis_replication.vector_clock.codec import count, is_unicode
+from aegis_replication.vector_clock.values import Carrier, carried
 
 Key: TypeAlias = str | int | bytes | tuple[Any, ...]
 """An element of a set, or a key of a map."""
@@ -19,7 +19,7 @@ Key: TypeAlias = str | int | bytes | tuple[Any, ...]
 Stamp: TypeAlias = int | HybridTimestamp
 """When a value was set: a whole number in any unit that all replicas share, or a hybrid clock's stamp."""
 
-DEPTH_MAX: Final = 64
+VALUE: Final = Carrier("a replicated value", has_bytes=True, has_infinity=False, has_scalar_keys=False)
 _ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -33,8 +33,8 @@ def checked_key(key: Any) -> Key:
     """`key`, if it is one. InvalidArgument: a float or a bool (each equals an int in Python), or anything mutable."""
     kind = type(key)
     if kind is str:
-        if not key.isascii():
-            _unicode(key)
+        if not key.isascii() and not is_unicode(key):
+            raise InvalidArgument(f"{key!r} is not Unicode text: give it as bytes")
         return key  # type: ignore[no-any-return]
     if kind is int and -(2**63) <= key < 2**64:
         return key  # type: ignore[no-any-return]
@@ -53,23 +53,12 @@ def read_key(plain: Any) -> Key:
 
 
 def freeze(value: Any) -> Any:
-    """`value` as it is kept: as it is, or Frozen. InvalidArgument: it has no canonical bytes."""
+    """`value` as it is kept: as it is, or Frozen. UnencodableValue: some part would come back as something else."""
     kind = type(value)
-    if kind is str:
-        if not value.isascii():
-            _unicode(value)
+    if (kind is str and value.isascii()) or value is None or kind is bool or kind is bytes:
         return value
-    if value is None or kind is bool or kind is bytes:
-        return value
-    if kind is int:
-        if -(2**63) <= value < 2**64:
-            return value
-        raise InvalidArgument(f"{value} has more than 64 bits: give it as text")
-    if kind is float:
-        if math.isfinite(value):
-            return value + 0.0  # -0.0 equals 0.0, and so must its bytes
-        raise InvalidArgument(f"{value} can't be a value: it equals nothing, or no JSON has it")
-    return Frozen(_ENCODER.encode(_plain(value, DEPTH_MAX)))
+    canonical_value = carried(value, VALUE, "value")
+    return Frozen(_ENCODER.encode(canonical_value)) if kind in (list, dict) else canonical_value
 
 
 def thaw(kept: Any) -> Any:
@@ -106,26 +95,5 @@ def json_view(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any, depth: int) -> Any:
-    kind = type(value)
-    if kind in (list, tuple) and depth:
-        return [_plain(each, depth - 1) for each in value]
-    if kind is dict and depth and all(type(key) is str for key in value):
-        return {freeze(key): _plain(each, depth - 1) for key, each in value.items()}
-    if kind in (list, tuple, dict) or kind not in (str, int, float, bool, bytes, type(None)):
-        raise InvalidArgument(
-            f"a {kind.__name__} can't be (part of) a value: give text, bytes, numbers, bools, None, lists, or dicts "
-            f"with text keys, at most {DEPTH_MAX} deep"
-        )
-    return freeze(value)
-
-
 def _tuples(plain: Any) -> Any:
     return tuple(map(_tuples, plain)) if type(plain) is list else plain
-
-
-def _unicode(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgument(f"{text!r} is not Unicode text ({error.reason}): give it as bytes") from None

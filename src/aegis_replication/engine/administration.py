@@ -17,7 +17,7 @@ from aegis_replication.admin import (
 from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.node import Raft
-from aegis_replication.engine.replies import Caller, reply_error
+from aegis_replication.engine.replies import Caller, reply_error, reply_refused
 from aegis_replication.errors import AegisError, ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.ids import LogIndex, NodeId
 
@@ -52,7 +52,7 @@ class Administration:
                 raise ChangePending(f"{WAITING_MAX:,} requests about members wait already: ask again later")
             self._begin(request, caller, replies)
         except InvalidArgument as error:
-            replies.append(reply_error(caller, wire.INVALID, str(error)))
+            replies.append(reply_refused(caller, error))
         except (ChangePending, ChangeRefused) as error:
             replies.append(_refuse(caller, error))
 

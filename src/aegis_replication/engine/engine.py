@@ -6,12 +6,15 @@ from typing import Any
 
 from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
+from aegis_replication.consensus.founding import PATIENCE, Founding
+from aegis_replication.consensus.recovery import is_unused
 from aegis_replication.engine.effects import Effects, no_effects
 from aegis_replication.engine.events import (
     ChunkRead,
     ChunkStored,
     Event,
     LeavingSoon,
+    PeerHeard,
     PeerLost,
     PeerSeen,
     Persisted,
@@ -34,8 +37,8 @@ class ReplicationEngine:
     """All replicas of one node. `handle` events as they come, then `take_effects` until there is nothing more to do."""
 
     # fmt: off
-    __slots__ = ("_dirty", "_effects", "_handlers", "_peers", "addresses", "node", "now_ms", "recorder", "replicas",
-                 "strays")
+    __slots__ = ("_dirty", "_effects", "_handlers", "_peers", "addresses", "founding", "has_log", "node", "now_ms",
+                 "recorder", "replicas", "strays")
     # fmt: on
 
     def __init__(
@@ -43,11 +46,16 @@ class ReplicationEngine:
     ) -> None:
         self.node = node
         self.now_ms = now_ms
-        self.addresses: dict[NodeId, str] = {}  # where each peer's clients connect
+        self.addresses: dict[NodeId, str] = {}  # where each peer's clients connect, as it said last
+        self.founding = _founding(node, groups, now_ms)
         self.replicas = {
-            group: Replica(node, group, spec, random=random, now_ms=now_ms, addresses=self.addresses)
+            group: Replica(
+                node, group, spec, random=random, now_ms=now_ms, addresses=self.addresses, founding=self.founding
+            )
             for group, spec in sorted(groups.items())
         }
+        # Is there more than the entry that every founder makes for itself? The others are told in handshakes.
+        self.has_log = any(replica.raft.log.last_index > 1 for replica in self.replicas.values())
         self._peers: dict[NodeId, str] = {}  # as told to the host last
         self.recorder = Recorder(remember)
         self.strays = 0  # events for groups that aren't here
@@ -58,6 +66,7 @@ class ReplicationEngine:
             Received: self._on_received,
             Requested: self._on_requested,
             Persisted: self._on_persisted,
+            PeerHeard: self._on_peer_heard,
             PeerLost: self._on_peer_lost,
             PeerSeen: self._on_peer_seen,
             LeavingSoon: self._on_leaving_soon,
@@ -89,6 +98,8 @@ class ReplicationEngine:
             for group, replica in dirty.items():
                 if replica.collect(effects):
                     self._dirty[group] = replica
+            if not self.has_log and any(replica.raft.log.last_index > 1 for replica in dirty.values()):
+                self._begin_log(effects)
             if any(replica.has_new_members for replica in dirty.values()):
                 self._tell_peers(effects)
         return effects
@@ -106,14 +117,31 @@ class ReplicationEngine:
                 replica.reads.again(leased.queries)
         effects.leased = []
 
+    def _begin_log(self, effects: Effects) -> None:
+        """This node is a member like any other now: it may begin what other groups it has."""
+        self.has_log = True
+        if self.founding is not None:
+            self.founding.is_over = True
+        self._peers = {}
+        self._tell_peers(effects)  # with what handshakes say from now on
+
     def _tell_peers(self, effects: Effects) -> None:
-        peers: dict[NodeId, str] = {}
         for replica in self.replicas.values():
             replica.has_new_members = False
-            for node, address in replica.raft.peers.items():
-                peers[node] = address or peers.get(node, "")
+        peers = self.peers
         if peers != self._peers:
             self._peers = effects.peers = peers
+            for gone in self.addresses.keys() - peers.keys():
+                del self.addresses[gone]
+
+    @property
+    def peers(self) -> dict[NodeId, str]:
+        """Whom this node is to speak with, and where they are; "" where that isn't known."""
+        peers: dict[NodeId, str] = {}
+        for replica in self.replicas.values():
+            for node, address in replica.raft.peers.items():
+                peers[node] = address or peers.get(node, "")
+        return peers
 
     @property
     def has_more(self) -> bool:
@@ -169,12 +197,17 @@ class ReplicationEngine:
             replica.on_persisted(event.number)
 
     def _on_peer_lost(self, event: PeerLost) -> None:
-        self.addresses.pop(event.peer, None)
         for group, replica in self.replicas.items():
             replica.raft.on_peer_lost(event.peer)
             self._dirty[group] = replica
 
+    def _on_peer_heard(self, event: PeerHeard) -> None:
+        if self.founding is not None:
+            self.founding.hear(event.peer, event.introduction.has_log)
+
     def _on_peer_seen(self, event: PeerSeen) -> None:
+        if self.founding is not None:
+            self.founding.hear(event.peer, event.introduction.has_log)
         if event.client_address:
             self.addresses[event.peer] = event.client_address
         for group, replica in self.replicas.items():
@@ -210,3 +243,16 @@ class ReplicationEngine:
     def _on_chunk_stored(self, event: ChunkStored) -> None:
         if replica := self._replica(event.group):
             replica.on_chunk_stored(event, self._effects)
+
+
+def _founding(node: NodeId, groups: Mapping[GroupId, GroupSpec], now_ms: float) -> Founding | None:
+    """What a node with a new directory has to ask before it begins a cluster; None if it has no new one or is alone."""
+    others: set[NodeId] = set()
+    patience_ms = 0.0
+    for spec in groups.values():
+        if spec.bootstrap is None or not is_unused(spec.recovered):
+            return None
+        others.update(spec.bootstrap.voters)
+        patience_ms = PATIENCE * spec.config.election_timeout_max_ms
+    others.discard(node)
+    return Founding(others, now_ms + patience_ms) if others else None

@@ -43,6 +43,13 @@ class Persisted(msgspec.Struct, frozen=True, gc=False):
     number: int
 
 
+class PeerHeard(msgspec.Struct, frozen=True, gc=False):
+    """A peer has said who it is, and that it doesn't speak with this node."""
+
+    peer: NodeId
+    introduction: Introduction
+
+
 class PeerLost(msgspec.Struct, frozen=True, gc=False):
     """The connection to a peer ended: what was in flight may be lost."""
 
@@ -117,6 +124,7 @@ Event: TypeAlias = (
     | Received
     | Requested
     | Persisted
+    | PeerHeard
     | PeerLost
     | PeerSeen
     | LeavingSoon

@@ -8,7 +8,7 @@ from aegis_replication import wire
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.effects import Effects, LeasedReplies
-from aegis_replication.engine.replies import Caller, answer, reply_error
+from aegis_replication.engine.replies import Caller, answer, reply_error, reply_refused
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import InvalidArgument, NotLeader, ProtocolError
 from aegis_replication.ids import LogIndex
@@ -164,7 +164,7 @@ class Reads:
             try:
                 result = query(body)
             except InvalidArgument as error:
-                replies.append(reply_error(caller, wire.INVALID, str(error)))
+                replies.append(reply_refused(caller, error))
             else:
                 answer((caller,), (result,), replies)
         self._let_go(queries)

@@ -9,6 +9,7 @@ import msgspec
 from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.configuration import Configuration
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.messages import InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
@@ -26,12 +27,14 @@ from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, S
 from aegis_replication.engine.intake import Intake
 from aegis_replication.engine.proposals import Proposals
 from aegis_replication.engine.reads import Reads
-from aegis_replication.engine.replies import Caller, answer, reply_error
+from aegis_replication.engine.replies import Caller, answer, reply_error, reply_refused
 from aegis_replication.engine.spec import GroupSpec
+from aegis_replication.engine.standing import restore, stand
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.events import SnapshotInstalled, SnapshotMade
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, Kind, SnapshotMeta
+from aegis_replication.state_machine.base import DurableMachine
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -90,17 +93,13 @@ class Replica:
         random: Random,
         now_ms: float,
         addresses: dict[NodeId, str],
+        founding: Founding | None = None,
     ) -> None:
         self.node, self.group, self.limits = node, group, spec.limits
         self.machine = spec.machine
         self.snapshot: SnapshotMeta | None = spec.recovered.snapshot
-        if self.snapshot is not None:
-            assert spec.snapshot_pieces is not None, (
-                f"group {group}: the state of snapshot {self.snapshot.id} is missing"
-            )
-            self.machine.restore(spec.snapshot_pieces)
         # Highest entry whose effect the machine shows. Only rises. Invariant: snapshot <= applied <= committed.
-        self.applied: LogIndex = self.snapshot.index if self.snapshot else 0
+        self.applied: LogIndex = stand(self.machine, group, spec.recovered, spec.snapshot_pieces).index
         self.raft = Raft(
             node=node,
             group=group,
@@ -109,6 +108,8 @@ class Replica:
             bootstrap=spec.bootstrap,
             random=random,
             now_ms=now_ms,
+            applied=self.applied,
+            founding=founding,
         )
         self.was_leader = False
         self.now_ms = now_ms
@@ -153,7 +154,7 @@ class Replica:
             else:
                 self.reads.take(event.kind, event.body, caller, effects)
         except InvalidArgument as error:
-            effects.replies.append(reply_error(caller, wire.INVALID, str(error)))
+            effects.replies.append(reply_refused(caller, error))
 
     def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
         self.machine.check(body)
@@ -255,7 +256,7 @@ class Replica:
         if not self.raft.on_snapshot_installed(event.source, meta):
             self._keep_stored(meta, event.size_bytes)
             return
-        self.machine.restore(event.chunks)
+        restore(self.machine, event.chunks, meta)
         self._apply_queue.clear()
         self.applied = meta.index
         self.snapshot = meta
@@ -386,6 +387,8 @@ class Replica:
         self._saving = self.raft.snapshot_meta()
         assert self._saving.index == self.applied, f"a snapshot at {self._saving.id} of a state at {self.applied}"
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
+        if isinstance(self.machine, DurableMachine):
+            self.machine.sync(self._saving.id)  # before the log that it came from may go
         effects.requests.append(SaveSnapshot(self.group, self._saving, self.machine.freeze()))
 
     def _stream_snapshots(self, output: Output, effects: Effects) -> None:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from aegis_replication import wire
+from aegis_replication.errors import InvalidArgument, LimitExceeded
 from aegis_replication.state_machine.base import Failure
 
 Caller: TypeAlias = tuple[int, int]  # connection, request
@@ -16,6 +17,13 @@ _encode = msgspec.msgpack.Encoder().encode
 def reply_error(caller: Caller, status: int, detail: Any) -> tuple[int, bytes]:
     """Whose connection, and the packet that tells it why not."""
     return caller[0], wire.encode_reply(caller[1], status, _encode(detail))
+
+
+def reply_refused(caller: Caller, error: InvalidArgument) -> tuple[int, bytes]:
+    """Whose connection, and the packet that says what is wrong with its request."""
+    if isinstance(error, LimitExceeded):
+        return reply_error(caller, wire.LIMIT_EXCEEDED, (error.what, error.size, error.limit, error.unit))
+    return reply_error(caller, wire.INVALID, str(error))
 
 
 def answer(callers: Sequence[Caller], results: Sequence[Any], replies: list[tuple[int, bytes]]) -> None:

@@ -12,7 +12,7 @@ from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import WrongIdentity
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, RecoveredGroup
-from aegis_replication.state_machine.base import Machine
+from aegis_replication.state_machine.base import DurableMachine, Machine
 from aegis_replication.storage.base import Storage
 
 
@@ -63,3 +63,10 @@ def check_voters(config: RaftConfig, replicas: Iterable[Replica]) -> None:
                 f"first they were {', '.join(founders)}), its peers say {', '.join(told)}: leave the peers out, since "
                 "they count at the first start only, or give the directory that belongs to them"
             )
+
+
+def close_machines(machines: Iterable[Machine]) -> None:
+    """What is kept on disks of their own is let go."""
+    for machine in machines:
+        if isinstance(machine, DurableMachine):
+            machine.close()

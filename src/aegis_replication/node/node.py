@@ -12,14 +12,14 @@ import msgspec
 from aegis_replication import wire
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
-from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
+from aegis_replication.engine.events import Event, PeerHeard, PeerLost, PeerSeen, Persisted, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
 from aegis_replication.errors import DiskFailed, IncompatibleVersion, ProtocolError
 from aegis_replication.events import Drained
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import LogWrite
 from aegis_replication.node.backup_work import BackupWork
-from aegis_replication.node.beginning import NodeOptions, check_voters, group_spec
+from aegis_replication.node.beginning import NodeOptions, check_voters, close_machines, group_spec
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
@@ -74,13 +74,14 @@ class Node:
         self._log_work: LogWork
         self._snapshot_work: SnapshotWork
         self._backup_work: BackupWork
-        self._from_peers: list[Received | PeerLost | PeerSeen] = []
+        self._from_peers: list[Received | PeerHeard | PeerLost | PeerSeen] = []
         self._from_clients: list[Requested] = []
         self._from_disk: list[Event] = []  # answers that came between two turns
         self._wake_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._running = False
+        self._stopping: asyncio.Task[None] | None = None
         self._failed: asyncio.Future[BaseException]
         self._drain = Drain(lambda: self.engine.replicas.values(), self._on_event)
         self.news = News(self.id)
@@ -123,6 +124,7 @@ class Node:
         check_voters(self.options.config, self.engine.replicas.values())
         self._running = True
         try:
+            self._set_peers(self.engine.peers)  # its very first handshake says what this node holds
             await self.peers.start(self)
             for position, door in enumerate(self.doors):
                 await door.start(DoorHandler(self, position, len(self.doors)))
@@ -132,10 +134,14 @@ class Node:
         self._wake()
 
     async def stop(self) -> None:
-        """Stop taking part; everything acknowledged is on disk already."""
-        if not self._running:
-            return
-        self._running = False
+        """Stop taking part; everything acknowledged is on disk already. Whoever calls it waits until all is closed."""
+        if self._running:
+            self._running = False
+            self._stopping = self._loop.create_task(self._stop())
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         await self._snapshot_work.stop()
@@ -145,6 +151,7 @@ class Node:
         self._log_work.close()
         self._backup_work.stop()
         self.storage.close()
+        close_machines(self._machines.values())
         self.news.streams.close()
 
     async def drain(self, *, timeout: float | None = None) -> bool:
@@ -203,6 +210,11 @@ class Node:
     def why_not_peer(self, hello: wire.Hello) -> str | None:
         """Why that node gets no connection: a member with another data directory, or no member at all."""
         return self.engine.why_not(hello.node, wire.introduction(hello))
+
+    def on_peer_heard(self, hello: wire.Hello) -> None:
+        """A peer refuses this node."""
+        self._from_peers.append(PeerHeard(hello.node, wire.introduction(hello)))
+        self._wake()
 
     def on_peer_met(self, hello: wire.Hello) -> None:
         """A peer has called."""
@@ -313,7 +325,7 @@ class Node:
     def _set_peers(self, peers: Mapping[NodeId, str]) -> None:
         """Who the members are has changed, or where: after what was still to be said to those who leave."""
         listed = {node: address or self._known.get(node, "") for node, address in peers.items()}
-        self.peers.set_peers(listed, configuration=self.engine.configuration_index)
+        self.peers.set_peers(listed, configuration=self.engine.configuration_index, has_log=self.engine.has_log)
 
     def observe(self, observer: Callable[[Any], None]) -> None:
         """Call `observer` with every RoleChanged from now on."""

@@ -19,6 +19,7 @@ def node_status(engine: ReplicationEngine, storage: Storage, peers: PeerTranspor
         "node": engine.node,
         "version": __version__,
         "incarnation": f"{storage.identity.incarnation:016x}",
+        "founding": engine.founding.why_not if engine.founding is not None else "",
         "connected_peers": sorted(peers.connected()),
         "addresses": dict(sorted(engine.addresses.items())),
         "groups": {str(group): group_status(replica) for group, replica in engine.replicas.items()},

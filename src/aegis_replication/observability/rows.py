@@ -12,7 +12,8 @@ def summary(leader: str | None, troubles: Sequence[str], rows: Sequence[Mapping[
 def own_summary(status: Mapping[str, Any]) -> dict[str, Any]:
     """The same as one node knows it: its own row, and who leads as far as it has heard."""
     leader = group_of(status).get("leader")
-    troubles = [] if leader else [f"{status['node']} knows no leader"]
+    troubles = [f"{status['node']}: {status['founding']}"] if status.get("founding") else []
+    troubles += [] if leader else [f"{status['node']} knows no leader"]
     return summary(leader, troubles, [node_row({"address": "", **status})])
 
 
@@ -47,6 +48,7 @@ def node_row(node: Mapping[str, Any]) -> dict[str, Any]:
         "repair": "; ".join(each["repair"] for each in node.get("groups", {}).values() if each.get("repair")),
         "damaged_entries": group.get("damaged_entries"),
         "repaired_entries": group.get("repaired_entries"),
+        "founding": node.get("founding", ""),
         "interventions": [
             f"{each['what']} on {each['node']} after entry {each['index']} of term {each['term']}, {each['detail']}"
             for each in group.get("interventions", ())

@@ -5,6 +5,7 @@ from aegis_replication.partition.encoding import KeyValue
 from aegis_replication.partition.key import KeyExtractor, PartitionKey
 from aegis_replication.partition.map import PartitionMap
 from aegis_replication.partition.ranges import PartitionRange
+from aegis_replication.partition.registry import strategy_from_bytes
 from aegis_replication.partition.slots import SLOT_COUNT, SlotStrategy, hash_tag, slot_of
 from aegis_replication.partition.strategies import (
     CompositeStrategy,
@@ -23,6 +24,7 @@ __all__ = [
     "KeyValue",
     "KeyExtractor",
     "Strategy",
+    "strategy_from_bytes",
     "HashStrategy",
     "RangeStrategy",
     "ListStrategy",

@@ -1,11 +1,13 @@
 """The strategy by time: rows of one hour, day, week, month or year of the calendar lie together, in order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any, ClassVar, Self
 
 import msgspec
 
 from aegis_replication.errors import InvalidBoundary, InvalidCount, UnorderableKey
+from aegis_replication.hash.functions import HashFunction
 from aegis_replication.partition.encoding import KeyValue, encode, encode_microseconds, microseconds, time_of
 from aegis_replication.partition.key import PartitionKey, as_key
 from aegis_replication.partition.ranges import PartitionRange
@@ -39,13 +41,16 @@ class TimeStrategy(Strategy):
     that are known to be needed, and others are cut as time goes on.
     """
 
-    __slots__ = ("unit", "_number_of", "_start_of")
+    __slots__ = ("unit", "_length_us", "_number_of", "_start_of")
+    NAME: ClassVar[str] = "time"
 
     def __init__(self, column: str | Sequence[str] = "time", unit: str | timedelta = "day") -> None:
         """`unit` is hour, day, week, month, year, or a timedelta. Raises InvalidCount."""
         super().__init__(column, [PartitionRange.full()])
+        # None: a unit of the calendar.
+        self._length_us: int | None = None
         if isinstance(unit, timedelta):
-            length_us = unit // timedelta(microseconds=1)
+            length_us = self._length_us = unit // timedelta(microseconds=1)
             if length_us <= 0:
                 raise InvalidCount(f"a time bucket of {unit} holds nothing: give a positive length")
             self.unit = f"{unit}"
@@ -97,6 +102,14 @@ class TimeStrategy(Strategy):
         if not (start < end and start <= _TIME_US_MAX and end > _TIME_US_MIN):
             raise InvalidCount(f"bucket {number} of unit {self.unit} lies outside the years 1 to 9999")
         return start, end
+
+    def _settings(self) -> dict[str, Any]:
+        return {"unit": self.unit if self._length_us is None else self._length_us}
+
+    @classmethod
+    def _from_settings(cls, columns: list[str], settings: dict[str, Any], known: Iterable[HashFunction]) -> Self:
+        unit = settings.pop("unit")
+        return cls(columns, timedelta(microseconds=unit) if isinstance(unit, int) else unit, **settings)
 
     def _prefix(self, key: PartitionKey) -> bytes:
         return encode_microseconds(self._start_of(self._number_of(_time_us(key))))

@@ -4,11 +4,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from aegis_replication.errors import InvalidBoundary
+from aegis_replication.errors import CorruptPartitioning, InvalidBoundary
 from aegis_replication.hash.checks import checked_count
+from aegis_replication.hash.functions import HashFunction
+from aegis_replication.partition.codec import decode, encode
 from aegis_replication.partition.encoding import KeyValue
 from aegis_replication.partition.key import PartitionKey
 from aegis_replication.partition.ranges import PIECES_MAX, PartitionRange, checked_ranges
+from aegis_replication.partition.registry import strategy_of
 from aegis_replication.partition.strategy import AnyKey, Strategy
 
 
@@ -91,6 +94,32 @@ class PartitionMap:
 
     def _checked(self, index: int) -> int:
         return checked_count("partition", index, 0, len(self.ranges) - 1)
+
+    def to_bytes(self) -> bytes:
+        """Versioned bytes of the strategy and the ranges, equal for equal maps on every host."""
+        return encode(self.strategy.payload(self._starts[1:]))
+
+    @classmethod
+    def from_bytes(cls, encoded: bytes, *, hash_functions: Iterable[HashFunction] = ()) -> Self:
+        """The map that `to_bytes` encoded; pass hash functions that this package doesn't bring.
+
+        Raises CorruptPartitioning, IncompatibleVersion, UnknownHashFunction.
+        """
+        payload = decode(encoded)
+        strategy = strategy_of(payload, hash_functions)
+        if payload.cuts is None:
+            raise CorruptPartitioning("these bytes hold a strategy without ranges: open them with strategy_from_bytes")
+        try:
+            starts = [b"", *payload.cuts]
+            return cls(strategy, [PartitionRange(*each) for each in zip(starts, [*payload.cuts, None])])
+        except InvalidBoundary as error:
+            raise CorruptPartitioning(f"these bytes don't describe ranges: {error}") from error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PartitionMap) and self.strategy == other.strategy and self.ranges == other.ranges
+
+    def __hash__(self) -> int:
+        return hash(self.ranges)
 
     def __repr__(self) -> str:
         return f"PartitionMap({type(self.strategy).__name__}, {len(self.ranges)} ranges)"

@@ -1,10 +1,12 @@
 """The strategy by slot, as Redis Cluster places keys: 16,384 slots by CRC16, and hash tags that keep keys together."""
 
 from binascii import crc_hqx
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
 
 from aegis_replication.errors import InvalidBoundary, UnorderableKey
 from aegis_replication.hash.checks import checked_count
+from aegis_replication.hash.functions import HashFunction
 from aegis_replication.partition.encoding import KeyValue
 from aegis_replication.partition.key import PartitionKey
 from aegis_replication.partition.ranges import PartitionRange
@@ -33,6 +35,7 @@ class SlotStrategy(Strategy):
     """A compatible view of token ranges: every slot is a fixed range, and partitions are made of whole slots."""
 
     __slots__ = ()
+    NAME: ClassVar[str] = "slots"
 
     def __init__(self, column: str | Sequence[str] = "key", partitions: int = 16) -> None:
         checked_count("partitions", partitions, 1, SLOT_COUNT)
@@ -56,6 +59,13 @@ class SlotStrategy(Strategy):
                 f"boundary {token[:16].hex()} cuts a slot: cut at the start of slot_range(slot), for slots 1 to "
                 f"{SLOT_COUNT - 1}"
             )
+
+    def _settings(self) -> dict[str, Any]:
+        return {"partitions": self.partition_count}
+
+    @classmethod
+    def _from_settings(cls, columns: list[str], settings: dict[str, Any], known: Iterable[HashFunction]) -> Self:
+        return cls(columns, **settings)
 
     def _prefix(self, key: PartitionKey) -> bytes:
         return _slot_token(slot_of(_text(key.first)))

@@ -1,13 +1,14 @@
 """The strategies by value: hash, range, list, composite, and round robin for writes without a key."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, pairwise
+from typing import Any, ClassVar, Self
 
 from aegis_replication.errors import InvalidBoundary, NoPartition, UnorderableKey
 from aegis_replication.hash.checks import checked_count
 from aegis_replication.hash.functions import DEFAULT_HASH_FUNCTION, HashFunction
 from aegis_replication.hash.functions import hash_function as named_hash_function
-from aegis_replication.partition.encoding import KeyValue, encode
+from aegis_replication.partition.encoding import KeyValue, decode, encode
 from aegis_replication.partition.key import PartitionKey, as_key
 from aegis_replication.partition.ranges import PartitionRange, even_ranges
 from aegis_replication.partition.strategy import AnyKey, Strategy, with_prefix
@@ -26,6 +27,7 @@ class HashStrategy(Strategy):
     """
 
     __slots__ = ("_function",)
+    NAME: ClassVar[str] = "hash"
 
     def __init__(
         self,
@@ -45,11 +47,20 @@ class HashStrategy(Strategy):
     def _prefix(self, key: PartitionKey) -> bytes:
         return self._function.digest(key.encoded).to_bytes(8, "big")
 
+    def _settings(self) -> dict[str, Any]:
+        return {"partitions": self.partition_count, "hash_function": self.hash_function}
+
+    @classmethod
+    def _from_settings(cls, columns: list[str], settings: dict[str, Any], known: Iterable[HashFunction]) -> Self:
+        function = named_hash_function(settings.pop("hash_function"), known)
+        return cls(columns, hash_function=function, **settings)
+
 
 class RangeStrategy(Strategy):
     """Keeps rows in key order: partition i holds keys from bounds[i - 1] up to, not including, bounds[i]."""
 
     __slots__ = ()
+    NAME: ClassVar[str] = "range"
 
     def __init__(self, column: str | Sequence[str] = "key", bounds: Sequence[AnyKey] = ()) -> None:
         """Raises InvalidBoundary unless the bounds ascend and are of one kind."""
@@ -71,6 +82,13 @@ class RangeStrategy(Strategy):
     def _scan_prefix(self, values: tuple[KeyValue, ...], cut: PartitionRange) -> list[PartitionRange]:
         return [cut]
 
+    def _settings(self) -> dict[str, Any]:
+        return {"bounds": self._starts[1:]}
+
+    @classmethod
+    def _from_settings(cls, columns: list[str], settings: dict[str, Any], known: Iterable[HashFunction]) -> Self:
+        return cls(columns, [PartitionKey.from_bytes(bound) for bound in settings.pop("bounds")], **settings)
+
 
 class ListStrategy(Strategy):
     """Puts listed values into named partitions; any other value is refused, unless a default is named for it.
@@ -79,6 +97,7 @@ class ListStrategy(Strategy):
     """
 
     __slots__ = ("names", "_ordinals", "_default")
+    NAME: ClassVar[str] = "list"
 
     def __init__(
         self,
@@ -143,6 +162,17 @@ class ListStrategy(Strategy):
             prefixes.append(_DEFAULT_ORDINAL)
         return [with_prefix(prefix, cut) for prefix in prefixes]
 
+    def _settings(self) -> dict[str, Any]:
+        lists: list[tuple[str, list[bytes]]] = [(name, []) for name in self.names if name != self._default]
+        for value in sorted(self._ordinals):  # the order of lists is part of the tokens, that of values isn't
+            lists[self._ordinals[value]][1].append(value)
+        return {"partitions": lists, "default": self._default}
+
+    @classmethod
+    def _from_settings(cls, columns: list[str], settings: dict[str, Any], known: Iterable[HashFunction]) -> Self:
+        lists = {name: [decode(value) for value in values] for name, values in settings.pop("partitions")}
+        return cls(columns, lists, **settings)
+
 
 class CompositeStrategy(Strategy):
     """Spreads rows by a hash of the first columns and keeps those of one hash in the order of the others.
@@ -151,6 +181,7 @@ class CompositeStrategy(Strategy):
     """
 
     __slots__ = ("_hash_count", "_function")
+    NAME: ClassVar[str] = "composite"
 
     def __init__(
         self,
@@ -194,6 +225,18 @@ class CompositeStrategy(Strategy):
             return [PartitionRange.full()]
         return [with_prefix(self._hash_prefix(values), cut)]
 
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "partitions": self.partition_count,
+            "hash_function": self._function.name,
+            "hash_count": self._hash_count,
+        }
+
+    @classmethod
+    def _from_settings(cls, columns: list[str], settings: dict[str, Any], known: Iterable[HashFunction]) -> Self:
+        function, hash_count = named_hash_function(settings.pop("hash_function"), known), settings.pop("hash_count")
+        return cls(columns[:hash_count], columns[hash_count:], hash_function=function, **settings)
+
 
 class RoundRobinStrategy(Strategy):
     """Deals writes without a key to all partitions in turn; reading a row back means asking them all.
@@ -202,6 +245,7 @@ class RoundRobinStrategy(Strategy):
     """
 
     __slots__ = ("_turns",)
+    NAME: ClassVar[str] = "round_robin"
 
     def __init__(self, partitions: int = PARTITIONS_DEFAULT, *, first: int = 0) -> None:
         checked_count("partitions", partitions, 1, PARTITIONS_MAX)
@@ -217,6 +261,13 @@ class RoundRobinStrategy(Strategy):
         """A token in the partition whose turn it is, made unique by the row's id."""
         # The first range starts with no bytes at all; eight zeros begin it as well.
         return self._starts[self.next_partition()].ljust(8, b"\x00") + as_key(row_id).encoded
+
+    def _settings(self) -> dict[str, Any]:
+        return {"partitions": self.partition_count}
+
+    @classmethod
+    def _from_settings(cls, columns: list[str], settings: dict[str, Any], known: Iterable[HashFunction]) -> Self:
+        return cls(**settings)
 
     def _prefix(self, key: PartitionKey) -> bytes:
         raise NoPartition(

@@ -1,10 +1,12 @@
 """What does every strategy answer? Which token a key has, and which token ranges a scan must look at."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
-from aegis_replication.errors import NoPartition, UnorderableKey
+from aegis_replication.errors import NoPartition, NotSupported, UnorderableKey
+from aegis_replication.hash.functions import HashFunction
+from aegis_replication.partition.codec import Payload, encode
 from aegis_replication.partition.encoding import KeyValue, after_composite_prefix, after_prefix, encode_all
 from aegis_replication.partition.key import KeyExtractor, PartitionKey, as_key
 from aegis_replication.partition.ranges import PartitionRange
@@ -19,6 +21,7 @@ class Strategy:
     """
 
     __slots__ = ("_extractor", "_ranges", "_starts")
+    NAME: ClassVar[str] = ""  # in bytes
 
     def __init__(self, columns: str | Sequence[str], ranges: Sequence[PartitionRange]) -> None:
         self._extractor = KeyExtractor(columns)
@@ -41,6 +44,15 @@ class Strategy:
 
     def check_boundary(self, token: bytes) -> None:
         """Raises InvalidBoundary where this strategy's ranges can't be cut."""
+
+    def _settings(self) -> dict[str, Any]:
+        """What this was made with beside its columns, as plain values; keys in their encoding."""
+        raise NotSupported(f"{type(self).__name__} has no byte form: keep what it is made with, and make it anew")
+
+    @classmethod
+    def _from_settings(cls, columns: list[str], settings: dict[str, Any], known: Iterable[HashFunction]) -> Self:
+        """The strategy again; the constructor's errors say what is wrong with the settings."""
+        raise NotImplementedError
 
     # --- for everyone -------------------------------------------------------------------------------------------
 
@@ -107,6 +119,23 @@ class Strategy:
             raise UnorderableKey("scan_prefix needs at least one value; scan() without bounds looks at everything")
         prefix = encode_all(values)
         return tuple(self._scan_prefix(values, PartitionRange(prefix, after_composite_prefix(prefix))))
+
+    def payload(self, cuts: list[bytes] | None = None) -> Payload:
+        """This strategy, in a map whose ranges after the first begin at `cuts`, as it is encoded."""
+        return Payload(self.NAME, list(self.columns), sorted(self._settings().items()), cuts)
+
+    def to_bytes(self) -> bytes:
+        """Versioned bytes, equal for equal strategies on every host; `strategy_from_bytes` opens them."""
+        return encode(self.payload())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both give every key the same token, and begin with the same ranges."""
+        if type(self) is not type(other) or not isinstance(other, Strategy):
+            return False
+        return self is other or (bool(self.NAME) and self.payload() == other.payload())
+
+    def __hash__(self) -> int:
+        return hash((self.NAME, self.columns))
 
 
 def with_prefix(prefix: bytes, cut: PartitionRange) -> PartitionRange:

@@ -32,7 +32,7 @@ from aegis_replication.simulation.host_settings import HostSettings
 from aegis_replication.simulation.network import CALM, Network, Weather
 from aegis_replication.simulation.operator import Operator, Task
 from aegis_replication.simulation.standing import has_caught_up, is_level, running, standing
-from aegis_replication.simulation.subject import KeyValueSubject, Subject, UserSubject
+from aegis_replication.simulation.subject import KeyValueSubject, Subject, UserSubject, check_size
 from aegis_replication.simulation.trace import Trace
 from aegis_replication.simulation.workload import Ask, Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
@@ -143,7 +143,7 @@ class Cluster:
 
     def _may_pass(self, source: Host, target: Host) -> bool:
         """Is there a connection between the two? Each refuses a member with another data directory, and strangers."""
-        why_not = target.why_not(source) or source.why_not(target)
+        why_not = source.why_apart(target)
         if why_not:
             self.faults["wiped_refused" if "directory" in why_not else "stranger_refused"] += 1
             self.trace.note(target.node, f"has no connection with {source.node}:", why_not)
@@ -166,7 +166,7 @@ class Cluster:
         host.start()
         if host.is_up:
             for other in self.hosts.values():
-                if other is not host and other.is_up and not host.why_not(other) and not other.why_not(host):
+                if other is not host and other.is_up and not host.why_apart(other):
                     other.meet(host)
                     host.meet(other)
 
@@ -395,6 +395,7 @@ class Cluster:
     def ask(self, asked: Ask, *, at: NodeId | None = None, within_ms: float = 10_000.0) -> Any:
         """Send any request and let time pass until it is answered; the machine's answer as plain values."""
         door = self._door(at)
+        check_size(asked, self._segment_bytes)
         number = door.ask(asked, timeout_ms=within_ms)
         until_ms = self.clock.now_ms + within_ms + 1_000.0
         while number in door.pending and self.clock.next_ms is not None and self.clock.next_ms <= until_ms:

@@ -5,9 +5,9 @@ One object is one node's disk. It outlives the processes that use it: `cut_power
 
 import errno
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from aegis_replication.simulation.sectors import SectorFile
 from aegis_replication.storage.files import Mode
@@ -53,6 +53,7 @@ class SimulatedDisk:
     """The Files of one node. Every call counts as a step at which the power may fail."""
 
     __slots__ = (
+        "beside",
         "calls",
         "cut_at",
         "durable_writes",
@@ -61,6 +62,7 @@ class SimulatedDisk:
         "full",
         "full_in_place",
         "is_awaited",
+        "own",
         "random",
         "speed",
         "spent_ms",
@@ -84,6 +86,9 @@ class SimulatedDisk:
         # Changing calls so far, and the count at which the power fails in the middle of one (0: never).
         self.calls = 0
         self.cut_at = 0
+        # What isn't in files: by group, and who loses something with the power.
+        self.own: dict[int, Any] = {}
+        self.beside: list[Callable[[Losing], None]] = []
         # The next flush answers EIO; no space is left for a file to grow, nor, where each write takes new blocks, for
         # any other write. Only these last longer than a process.
         self.failing = False
@@ -274,6 +279,8 @@ class SimulatedDisk:
         self._stop()
         if losing == "nothing":
             return
+        for cut in self.beside:
+            cut(losing)
         is_beginning = losing == "beginning"
         keep = 0.0 if losing == "unsynced" else 1.0 if is_beginning else self.random.choice((0.2, 0.5, 0.8))
         lost = False

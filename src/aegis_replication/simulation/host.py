@@ -12,7 +12,7 @@ from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
-from aegis_replication.engine.events import Event, PeerLost, PeerSeen, Received, Requested, Ticked
+from aegis_replication.engine.events import Event, PeerHeard, PeerLost, PeerSeen, Received, Requested, Ticked
 from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, IncompatibleVersion, InvariantBroken, StorageError
@@ -31,9 +31,10 @@ class Host:
     """One node's machine: its disk stays, its processes come and go."""
 
     # fmt: off
-    __slots__ = ("_busy_until_ms", "_inbox", "_log_work", "_random", "_saving", "_turn_at_ms", "clock", "damage",
-                 "disk", "engine", "flushes", "incarnation", "is_founder", "is_retired", "life", "met", "node",
-                 "own_clock", "peers", "send", "settings", "stall_ms", "state", "storage", "trace", "watcher")
+    __slots__ = ("_busy_until_ms", "_had_log", "_inbox", "_log_work", "_random", "_saving", "_turn_at_ms", "clock",
+                 "damage", "disk", "engine", "flushes", "incarnation", "is_founder", "is_retired", "life", "met",
+                 "node", "own_clock", "peers", "send", "settings", "stall_ms", "state", "storage", "trace",
+                 "watcher")
     # fmt: on
 
     def __init__(
@@ -51,6 +52,7 @@ class Host:
     ) -> None:
         # Of the data directory on its disk.
         self.incarnation = incarnation
+        self._had_log = False  # what the last handshake said of it: one may arrive when it is down already
         # Was it there at the first start? Then it is started with the list of peers, else it waits to be added.
         self.is_founder = is_founder
         # Is it off for good?
@@ -108,7 +110,7 @@ class Host:
 
     def renew(self, disk: SimulatedDisk, incarnation: int) -> None:
         """Another disk with a directory made anew, and the newest program: as a machine that takes its place."""
-        self.disk, self.incarnation = disk, incarnation
+        self.disk, self.incarnation, self._had_log = disk, incarnation, False
         self.upgrade()
 
     # --- life and death ---
@@ -169,7 +171,9 @@ class Host:
         """What it says of itself in a handshake."""
         index = self.engine.configuration_index if self.is_up else 0
         config, address = self.settings.config, f"{self.node}.test:7481"
-        return Introduction(self.incarnation, address, config.priority, index, config.format_highest)
+        if self.state in ("up", "paused"):
+            self._had_log = self.engine.has_log
+        return Introduction(self.incarnation, address, config.priority, index, config.format_highest, self._had_log)
 
     def why_not(self, other: "Host") -> str:
         """Why it refuses a connection with `other`; "" when it doesn't, or is down and can't."""
@@ -180,6 +184,19 @@ class Host:
         self.met[other.node] = (other.incarnation, other.life)
         self.tell(PeerSeen(other.node, other.client_address, other.introduction))
 
+    def why_apart(self, other: "Host") -> str:
+        """Why there is no connection between the two; each hears who the other is all the same."""
+        why_not = other.why_not(self) or self.why_not(other)
+        if why_not:
+            self.hear(other)
+            other.hear(self)
+        return why_not
+
+    def hear(self, other: "Host") -> None:
+        """No connection came of it, but `other` has said who it is."""
+        if self.is_up and self.engine.founding is not None:
+            self.tell(PeerHeard(other.node, other.introduction))
+
     def crash(self, losing: Losing = "some") -> None:
         """The machine loses its power, or with losing="nothing" only the process its life."""
         if self.state in ("up", "paused"):
@@ -187,6 +204,7 @@ class Host:
             self._die(losing)
 
     def _die(self, losing: Losing) -> None:
+        self._had_log = self.engine.has_log
         self.state = "down"
         self.life += 1
         if losing == "nothing":
@@ -234,7 +252,7 @@ class Host:
             self.trace.note(self.node, f"asked by {connection}", request, mark=packet)
             self._ask_for_turn(self.clock.now_ms)
 
-    def tell(self, event: PeerLost | PeerSeen) -> None:
+    def tell(self, event: PeerHeard | PeerLost | PeerSeen) -> None:
         """News of a connection."""
         if self.state in ("up", "paused"):
             self._inbox.append(event)

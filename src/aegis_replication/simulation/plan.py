@@ -102,6 +102,7 @@ class Plan(msgspec.Struct, frozen=True):
     raft: dict[str, Any]  # arguments of RaftConfig
     priorities: dict[NodeId, int] = {}
     is_about_beginnings: bool = False  # see `about_beginnings`
+    is_about_mounts: bool = False  # a majority starts on empty directories
 
     def config(self) -> RaftConfig:
         """The replicas' settings."""

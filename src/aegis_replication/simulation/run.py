@@ -20,20 +20,23 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, clocks, echoes, mutants, pressure, upgrades
+from aegis_replication.simulation import churn, clocks, echoes, mounts, mutants, own_disk, pressure, upgrades
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import DiskSpeed
 from aegis_replication.simulation.echoes import about_echoes
 from aegis_replication.simulation.faults import Nemesis
+from aegis_replication.simulation.mounts import Mounts, about_mounts
+from aegis_replication.simulation.own_disk import keeps_its_state
 from aegis_replication.simulation.plan import COUNTED as PLANNED
 from aegis_replication.simulation.plan import Plan, about_beginnings, draw_plan
 from aegis_replication.simulation.pressure import about_pressure
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 from aegis_replication.simulation.upgrades import UpgradePlan, Upgrades, draw_upgrade_plan
 
-COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *echoes.COUNTED, *pressure.COUNTED, *upgrades.COUNTED)
+_PARTS = (churn, clocks, echoes, mounts, pressure, upgrades, own_disk)
+COUNTED: tuple[str, ...] = (*PLANNED, *(kind for part in _PARTS for kind in part.COUNTED))
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
@@ -128,11 +131,14 @@ class Play:
         with_churn = churn.with_churn(plan, Random(f"{seed}/members"))
         special = about_echoes(about_beginnings(plan, Random(f"{seed}/beginnings")), Random(f"{seed}/echoes"))
         special = about_pressure(special, Random(f"{seed}/pressed")) if special is plan else special
+        special = about_mounts(special, Random(f"{seed}/mounts")) if special is plan else special
+        if subject is None or isinstance(subject, KeyValueSubject):
+            subject = KeyValueSubject(keeps_its_state=keeps_its_state(Random(f"{seed}/own disk")))
         self.plan: Plan = special if with_churn is plan else with_churn
         drawn = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
         self.clocks: ClockPlan = drawn if with_churn is not plan or special is plan else ClockPlan()
-        upgrade_plan: UpgradePlan = draw_upgrade_plan(Random(f"{seed}/upgrades"))
         plan = self.plan
+        upgrade_plan: UpgradePlan = draw_upgrade_plan(Random(f"{seed}/upgrades"), is_off=plan.is_about_mounts)
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
             plan.nodes,
@@ -151,7 +157,7 @@ class Play:
             machine=subject,
             limits=ReplicaLimits(frame_bytes=plan.segment_bytes // 4, frame_commands=plan.frame_commands),
         )
-        self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew, plan.is_uniform)
+        self.workload: Workload = subject.make_workload(groups, plan.skew, plan.is_uniform)
         self.nemesis = Nemesis(self.cluster, plan, self.clocks)
         self.upgrades = Upgrades(self.cluster, upgrade_plan, self.cluster.clock.random("upgrades"))
         choose = elsewhere(self.workload.choose, self.clocks.reads_elsewhere)
@@ -173,6 +179,8 @@ class Play:
             client.begin()
         self.nemesis.begin()
         self.upgrades.begin()
+        if self.plan.is_about_mounts:
+            Mounts(cluster, cluster.clock.random("mounts")).begin()
         cluster.run(self.plan.duration_ms)
         self.nemesis.dismiss()
         self.upgrades.settle()

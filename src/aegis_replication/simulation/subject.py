@@ -14,12 +14,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aegis_replication.errors import InvalidArgument
+from aegis_replication.errors import InvalidArgument, LimitExceeded
 from aegis_replication.ids import GroupId
 from aegis_replication.simulation.checkers.model import KeyValueModel, SessionModel
 from aegis_replication.simulation.checkers.user_model import UserModel
+from aegis_replication.simulation.own_disk import KeyValueOnDisk
 from aegis_replication.simulation.workload import Ask, Client, KeyValueWorkload
 from aegis_replication.state_machine.base import Machine
+from aegis_replication.state_machine.durable_sessions import DurableSessionMachine
 from aegis_replication.state_machine.key_value import KeyValueMachine
 from aegis_replication.state_machine.sessions import SessionMachine
 from aegis_replication.state_machine.user import COMMAND_KIND, MARK, QUERY_KIND, StateMachine, method_of
@@ -53,9 +55,14 @@ class Subject(Protocol):
 
 
 class KeyValueSubject:
-    """The key-value machine."""
+    """The key-value machine, in memory or on a disk of its own."""
+
+    def __init__(self, *, keeps_its_state: bool = False) -> None:
+        self._keeps_its_state = keeps_its_state
 
     def make_machine(self, sessions_max: int, idle_ms: int) -> Machine:
+        if self._keeps_its_state:
+            return DurableSessionMachine(KeyValueOnDisk(), sessions_max=sessions_max, idle_ms=idle_ms)
         return SessionMachine(KeyValueMachine(), sessions_max=sessions_max, idle_ms=idle_ms)
 
     def make_model(self, sessions_max: int, idle_ms: int) -> SessionModel:
@@ -115,6 +122,14 @@ def _is_query(request: Any, commands: list[type], queries: list[type], owner: ty
 def _draw(random: Random, commands: list[type], queries: list[type]) -> tuple[Any, bool]:
     is_query = bool(queries) and random.random() < 0.3
     return draw_call(random.choice(queries if is_query else commands), random), is_query
+
+
+def check_size(asked: Ask, segment_bytes: int) -> None:
+    """Raises LimitExceeded for a request that no entry of a simulated log can hold: its segments are small."""
+    limit = segment_bytes - 8192
+    size = len(msgspec.msgpack.encode(asked.body))
+    if size > limit:
+        raise LimitExceeded(f"{type(asked.body).__name__} (segment_bytes={segment_bytes:,})", size, limit)
 
 
 class UserWorkload:

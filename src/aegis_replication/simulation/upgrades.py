@@ -19,9 +19,9 @@ class UpgradePlan(msgspec.Struct, frozen=True):
     every_ms: float = 0.0  # mean, between two nodes
 
 
-def draw_upgrade_plan(random: Random) -> UpgradePlan:
+def draw_upgrade_plan(random: Random, *, is_off: bool) -> UpgradePlan:
     """Most runs have one program only; half of the others get through with all nodes."""
-    if random.random() > 0.35:
+    if is_off or random.random() > 0.35:
         return UpgradePlan(FORMAT_HIGHEST)
     return UpgradePlan(FORMAT_HIGHEST - 1, random.choice((150.0, 400.0, 1500.0)))
 

@@ -19,7 +19,7 @@ from aegis_replication.state_machine.sessions import WINDOW
 
 # fmt: off
 NO_EFFECT: Final = frozenset((wire.NOT_LEADER, wire.OVERLOADED, wire.INVALID, wire.FAILED, wire.DROPPED,
-                              wire.NOT_AN_INTEGER, wire.REFUSED, wire.DISK_FULL))
+                              wire.NOT_AN_INTEGER, wire.REFUSED, wire.DISK_FULL, wire.LIMIT_EXCEEDED))
 # fmt: on
 """Statuses by which a node promises that this request, as sent there, did nothing."""
 

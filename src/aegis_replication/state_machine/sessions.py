@@ -77,6 +77,11 @@ _HEAD_DECODER = msgspec.msgpack.Decoder(_Head)
 _LINES_DECODER: msgspec.msgpack.Decoder[list[_Line]] = msgspec.msgpack.Decoder(list[_Line])
 
 
+_SESSION_DECODER: msgspec.msgpack.Decoder[tuple[int, int, list[tuple[Any, ...]]]] = msgspec.msgpack.Decoder(
+    tuple[int, int, list[tuple[Any, ...]]]
+)
+
+
 class _Session:
     """What is remembered of one client."""
 
@@ -289,6 +294,13 @@ class SessionMachine:
         yield from inner
 
     def restore(self, pieces: Iterable[bytes]) -> None:
+        self._restore(pieces, lambda stream, sessions: self.inner.restore(stream))
+
+    def _restore(
+        self,
+        pieces: Iterable[bytes],
+        restore_inner: Callable[[Iterator[bytes], OrderedDict[SessionId, _Session]], None],
+    ) -> None:
         stream = iter(pieces)
         try:
             head = _HEAD_DECODER.decode(next(stream, b""))
@@ -303,17 +315,15 @@ class SessionMachine:
             sessions: OrderedDict[SessionId, _Session] = OrderedDict()
             for _ in range(head.pieces):
                 for name, floor, used, lines in _LINES_DECODER.decode(next(stream, b"")):
-                    session = sessions[name] = _Session(used)
-                    session.floor = floor
-                    session.results = {line[0]: line[1] if len(line) == 2 else Failure(*line[1:]) for line in lines}
-                    for sequence, result in session.results.items():
-                        if type(result) not in _LIGHT:
-                            session.weigh(sequence)
+                    sessions[name] = _session_of(floor, used, lines)
             if len(sessions) != head.sessions:
                 raise ProtocolError(f"a snapshot of {head.sessions} sessions has {len(sessions)}")
-            self.inner.restore(stream)
+            restore_inner(stream, sessions)
         except NOT_THESE_TYPES as error:
             raise ProtocolError(f"not a snapshot of a {self.inner.kind} machine: {error}") from None
+        self._adopt(sessions)
+
+    def _adopt(self, sessions: OrderedDict[SessionId, _Session]) -> None:
         self._sessions = sessions
         self.result_bytes = sum(session.bytes for session in sessions.values())
 
@@ -339,6 +349,27 @@ def _full(held: int, limit: int) -> Failure:
         f"this session holds {held:,} bytes of results that its client hasn't acknowledged, the limit is {limit:,}: "
         "nothing was done",
     )
+
+
+def write_session(session: _Session) -> bytes:
+    """A session as bytes."""
+    lines = [_line(sequence, session.results[sequence]) for sequence in sorted(session.results)]
+    return _ENCODER.encode((session.floor, session.used, lines))
+
+
+def read_session(packed: bytes) -> _Session:
+    """What `write_session` wrote. Raises MsgspecError for anything else."""
+    return _session_of(*_SESSION_DECODER.decode(packed))
+
+
+def _session_of(floor: int, used: int, lines: list[tuple[Any, ...]]) -> _Session:
+    session = _Session(used)
+    session.floor = floor
+    session.results = {line[0]: line[1] if len(line) == 2 else Failure(*line[1:]) for line in lines}
+    for sequence, result in session.results.items():
+        if type(result) not in _LIGHT:
+            session.weigh(sequence)
+    return session
 
 
 def _line(sequence: int, result: Any) -> tuple[Any, ...]:

@@ -9,8 +9,16 @@ import msgspec
 
 from aegis_replication.errors import IncompatibleVersion, InvalidArgument, ProtocolError, WrongIdentity
 from aegis_replication.log import Entry
-from aegis_replication.state_machine.base import FAILED, INVALID, CommandMachine, Failure, Machine
+from aegis_replication.state_machine.base import (
+    FAILED,
+    INVALID,
+    CommandMachine,
+    DurableCommandMachine,
+    Failure,
+    Machine,
+)
 from aegis_replication.state_machine.commands import join_commands
+from aegis_replication.state_machine.durable_sessions import DurableSessionMachine
 from aegis_replication.state_machine.journal import Journal, Mode, TrackedDict, TrackedDictOfMutables
 from aegis_replication.state_machine.key_value import KeyValueMachine
 from aegis_replication.state_machine.sessions import NOT_THESE_TYPES, STAMP_LOGICAL_BITS, SessionMachine
@@ -328,8 +336,8 @@ def _methods(cls: type) -> dict[str, Method]:
 def machine_for(machine: Any = None) -> Machine:
     """What a node replicates, from what its user gave.
 
-    None is a key-value store; a StateMachine (or its class) or another CommandMachine is wrapped with sessions; a
-    whole Machine is taken as it is. Raises InvalidArgument for anything else.
+    None is a key-value store; a StateMachine (or its class), another CommandMachine, or a DurableCommandMachine is
+    wrapped with sessions; a whole Machine is taken as it is. Raises InvalidArgument for anything else.
     """
     if isinstance(machine, type) and issubclass(machine, StateMachine):
         machine = machine()
@@ -337,6 +345,9 @@ def machine_for(machine: Any = None) -> Machine:
         return SessionMachine(KeyValueMachine())
     if isinstance(machine, StateMachine):
         return SessionMachine(UserMachine(machine))
+    if hasattr(machine, "handlers") and hasattr(machine, "commit"):
+        own: DurableCommandMachine = machine
+        return DurableSessionMachine(own)
     if hasattr(machine, "handlers"):
         inner: CommandMachine = machine
         return SessionMachine(inner)

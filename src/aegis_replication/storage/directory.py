@@ -188,13 +188,12 @@ def _make_directories(files: Files, root: str) -> None:
     try:
         files.make_directory(root)
     except FileNotFoundError:
-        parent = os.path.dirname(root)
-        if not parent or parent == root:
+        parent = parent_of(root)
+        if parent in (root, "."):
             raise
         _make_directories(files, parent)
         files.make_directory(root)
-        if os.path.dirname(parent):
-            files.sync_directory(os.path.dirname(parent))
+        files.sync_directory(parent_of(parent))
 
 
 def take_lock(files: Files, root: str, *, owner: bytes | None) -> int:
@@ -250,9 +249,12 @@ def _create(
     fill(FileSnapshots(files, snapshots))
     files.sync_directory(root)
     write_identity(files, root, identity)
-    parent = os.path.dirname(root)
-    if parent:
-        files.sync_directory(parent)
+    files.sync_directory(parent_of(root))
+
+
+def parent_of(path: str) -> str:
+    """The directory in which `path` has its name; of a bare name that is the working directory."""
+    return os.path.dirname(path.rstrip(os.sep)) or ("/" if path.startswith(os.sep) else ".")
 
 
 def write_identity(files: Files, root: str, identity: Identity) -> None:

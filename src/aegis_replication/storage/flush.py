@@ -1,6 +1,6 @@
 """How is the log flushed without holding up the event loop for long? Inline while the disk is fast, else by a helper.
 
-Never in a thread: one that waits for a flush gets the interpreter back late when the loop is busy, a process doesn't.
+Never by a thread: one that waits for a flush gets the interpreter back late when the loop is busy, a process doesn't.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -29,7 +30,7 @@ def can_flush_aside() -> bool:
 class HelperProcess:
     """A process that flushes descriptors. Ask with `request`, wait until `fileno` is readable, then take `finished`."""
 
-    __slots__ = ("_channel", "_number", "_process", "_received", "_waiting")
+    __slots__ = ("_channel", "_number", "_process", "_reaper", "_received", "_waiting")
 
     def __init__(self) -> None:
         """Start it; raises OSError where no process can be started."""
@@ -44,6 +45,7 @@ class HelperProcess:
                 raise
         self._channel.setblocking(False)
         self._number = 0
+        self._reaper: threading.Thread | None = None
         self._waiting: set[int] = set()
         self._received = b""
 
@@ -89,8 +91,13 @@ class HelperProcess:
         return answers
 
     def close(self) -> None:
-        """End the helper: its socket's end is its own. One that hangs in a flush is killed."""
+        """End the helper: its socket's end is its own. One that hangs in a flush is killed, and nobody waits for it."""
         self._channel.close()
+        if self._process.poll() is None:
+            self._reaper = threading.Thread(target=self._reap, name=f"reap-{self.pid}", daemon=True)
+            self._reaper.start()
+
+    def _reap(self) -> None:
         try:
             self._process.wait(timeout=2.0)
         except subprocess.TimeoutExpired:

@@ -19,6 +19,9 @@ class PeerHandler(Protocol):
         Asked in both directions, when it calls and when it is called, before anything else is taken from it.
         """
 
+    def on_peer_heard(self, hello: Hello) -> None:
+        """A peer that was called has said who it is, and that it gives this node no connection."""
+
     def on_peer_met(self, hello: Hello) -> None:
         """A peer has called: packets may come from it; whether it can be reached is another matter."""
 
@@ -35,10 +38,11 @@ class PeerTransport(Protocol):
     async def start(self, handler: PeerHandler) -> None:
         """Listen, and keep trying to reach every peer (backoff with jitter, capped)."""
 
-    def set_peers(self, peers: Mapping[NodeId, str], *, configuration: int = 0) -> None:
+    def set_peers(self, peers: Mapping[NodeId, str], *, configuration: int = 0, has_log: bool = False) -> None:
         """Who the peers are from now on, and where ("" where that isn't known); one that is gone is cut off.
 
-        `configuration` is told in handshakes: how new what this node knows of its group's members is.
+        `configuration` and `has_log` are told in handshakes: how new what this node knows of its group's members is,
+        and whether it holds more than what every founder makes for itself.
         """
 
     def send(self, target: NodeId, packet: bytes, *, bulk: bool) -> None:

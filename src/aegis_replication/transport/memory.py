@@ -150,10 +150,10 @@ class MemoryPeerTransport:
         self._handler = handler
         self._network.join(self)
 
-    def set_peers(self, peers: Collection[NodeId], *, configuration: int = 0) -> None:
+    def set_peers(self, peers: Collection[NodeId], *, configuration: int = 0, has_log: bool = False) -> None:
         """Who the peers are from now on."""
         self.peers = frozenset(peers) - {self.own.node}
-        self.own = msgspec.structs.replace(self.own, configuration=configuration)
+        self.own = msgspec.structs.replace(self.own, configuration=configuration, has_log=has_log)
         if self._handler is not None:
             self._network.join(self)
 

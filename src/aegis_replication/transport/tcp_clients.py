@@ -29,8 +29,8 @@ from aegis_replication.wire import (
     ADMIN,
     BACKUP,
     COMMAND,
-    INVALID,
     LENGTH,
+    LIMIT_EXCEEDED,
     OK,
     PING,
     REQUEST_FRAME,
@@ -363,7 +363,8 @@ class _ClientProtocol(asyncio.Protocol):
         if size > self._packet_bytes_max:
             error = LimitExceeded("a request", size, self._packet_bytes_max)
             if request is not None and (COMMAND <= kind <= STATUS or ADMIN <= kind <= BACKUP):
-                self.transport.write(encode_reply(request, INVALID, msgspec.msgpack.encode(str(error))))
+                detail = (error.what, error.size, error.limit, error.unit)
+                self.transport.write(encode_reply(request, LIMIT_EXCEEDED, msgspec.msgpack.encode(detail)))
             return error
         return ProtocolError(f"a packet of kind {kind} with {size} bytes is no request")
 

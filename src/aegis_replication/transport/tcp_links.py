@@ -76,8 +76,8 @@ class PeerLink:
 
     # fmt: off
     __slots__ = ("own", "peer", "address", "report", "counts", "queue_bytes_max", "hello", "_backoff", "_context",
-                 "_on_up", "_on_down", "_why_not", "_protocol", "_transport", "_is_paused", "_urgent", "_urgent_bytes",
-                 "_bulk", "_bulk_bytes", "_cut", "_packet_bytes_max", "_retry", "_task")
+                 "_on_up", "_on_down", "_on_heard", "_why_not", "_protocol", "_transport", "_is_paused", "_urgent",
+                 "_urgent_bytes", "_bulk", "_bulk_bytes", "_cut", "_packet_bytes_max", "_retry", "_task")
     # fmt: on
 
     def __init__(
@@ -91,6 +91,7 @@ class PeerLink:
         queue_bytes_max: int,
         on_up: Callable[[Hello], None],
         on_down: Callable[[NodeId], None],
+        on_heard: Callable[[Hello], None],
         why_not: Callable[[Hello], str | None],
         context: ssl.SSLContext | None = None,
     ) -> None:
@@ -105,6 +106,7 @@ class PeerLink:
         self._context = context
         self._on_up = on_up
         self._on_down = on_down
+        self._on_heard = on_heard
         self._why_not = why_not
         self._protocol: _Outbound | None = None  # connected, perhaps still shaking hands
         self._transport: asyncio.Transport | None = None  # only while the link is up
@@ -279,6 +281,8 @@ class PeerLink:
     def on_shaken(self, protocol: "_Outbound", hello: Hello) -> str:
         """The peer's handshake came: up, or the reason why not."""
         if hello.refusal:
+            if (hello.role, hello.cluster, hello.node) == ("peer", self.own.cluster, self.peer):
+                self._on_heard(hello)
             self._say(f"{self.address} refused this node: {hello.refusal[:512]!r}")
             return "refused"
         if reason := self._why_wrong(hello):

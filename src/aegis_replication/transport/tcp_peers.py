@@ -117,10 +117,10 @@ class TcpPeerTransport:
         self._server, self.address = await listen(
             lambda: _Inbound(self), self.address, what="peer address", backlog=128, context=self._context
         )
-        self.set_peers(self._peers)
+        self.set_peers(self._peers, configuration=self.own.configuration, has_log=self.own.has_log)
         self._timer = loop.call_later(CHECK_SECONDS, self._check_often, loop)
 
-    def set_peers(self, peers: Mapping[NodeId, str], *, configuration: int = 0) -> None:
+    def set_peers(self, peers: Mapping[NodeId, str], *, configuration: int = 0, has_log: bool = False) -> None:
         """Who the peers are from now on, and where. One that is no longer listed is cut off and refused.
 
         One whose address is "" may call, and isn't called; one whose address makes no sense is reported, and likewise.
@@ -128,9 +128,9 @@ class TcpPeerTransport:
         listed = {peer: address for peer, address in peers.items() if peer != self.own.node}
         wanted = {peer: address for peer, address in listed.items() if address and self._makes_sense(peer, address)}
         self._peers = listed
-        self.own = msgspec.structs.replace(self.own, configuration=configuration)
+        self.own = msgspec.structs.replace(self.own, configuration=configuration, has_log=has_log)
         for link in self._links.values():
-            link.own = msgspec.structs.replace(link.own, configuration=configuration)
+            link.own = msgspec.structs.replace(link.own, configuration=configuration, has_log=has_log)
         if self._server is None:
             return
         for peer in list(self.inbound.keys() - listed.keys()):
@@ -169,6 +169,7 @@ class TcpPeerTransport:
             queue_bytes_max=self._queue_bytes,
             on_up=self.handler.on_peer_up,
             on_down=self.handler.on_peer_down,
+            on_heard=self.handler.on_peer_heard,
             why_not=self.handler.why_not_peer,
             context=self._context,
         )

@@ -75,7 +75,7 @@ def from_json(kind: str, text: str, read: Callable[[Any], T]) -> T:
 
 def actor_id(value: object) -> str:
     """`value` as the name of an actor or a node: any text of 1 to 200 characters."""
-    if type(value) is str and 0 < len(value) <= 200 and (value.isascii() or _is_unicode(value)):
+    if type(value) is str and 0 < len(value) <= 200 and (value.isascii() or is_unicode(value)):
         return value
     if type(value) is int and value >= 0:
         return str(value)
@@ -89,7 +89,7 @@ def count(value: object, what: str = "count", least: int = 0) -> int:
     raise InvalidArgument(f"{what} {value!r}: give a whole number from {least} to 2**63 - 1")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,10 +1,13 @@
 """Which writes of a key are siblings, exactly? Dotted version vector sets (Almeida et al. 2014)."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+from aegis_replication.errors import InvalidArgument
 from aegis_replication.vector_clock.clock import VectorClock
 from aegis_replication.vector_clock.codec import actor_id, count, from_json, pack, to_json, unpack
+from aegis_replication.vector_clock.values import BYTES, JSON, Carrier, carried
 
 
 class DottedVersionVectorSet:
@@ -85,34 +88,45 @@ class DottedVersionVectorSet:
         return sum(len(values) for _, values in self._entries.values())
 
     def to_bytes(self) -> bytes:
-        return pack("DottedVersionVectorSet", self._body())
+        """The same for equal sets of equal types. UnencodableValue: a value that can't come back as it is."""
+        return pack("DottedVersionVectorSet", self._body(BYTES))
 
     @classmethod
     def from_bytes(cls, encoded: bytes) -> Self:
-        return unpack("DottedVersionVectorSet", encoded, cls._from_body)
+        return unpack("DottedVersionVectorSet", encoded, lambda body: cls._from_body(body, BYTES))
 
     def to_json(self) -> str:
-        return to_json(self._body())
+        """UnencodableValue: JSON has no word for (part of) a value."""
+        return to_json(self._body(JSON))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        return from_json("DottedVersionVectorSet", text, cls._from_body)
+        return from_json("DottedVersionVectorSet", text, lambda body: cls._from_body(body, JSON))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DottedVersionVectorSet) and self._entries == other._entries
 
     def __hash__(self) -> int:
-        return hash(self.to_bytes())
+        return hash(self.join())  # the values may be lists
 
     def __repr__(self) -> str:
         return f"DottedVersionVectorSet({dict(sorted(self._entries.items()))!r})"
 
-    def _body(self) -> list[Any]:
-        return [[server, *self._entries[server]] for server in self.ids]
+    def _body(self, carrier: Carrier) -> list[Any]:
+        places = itertools.count()
+        return [
+            [server, highest, [carried(value, carrier, f"values()[{next(places)}]") for value in values]]
+            for server, (highest, values) in sorted(self._entries.items())
+        ]
 
     @classmethod
-    def _from_body(cls, body: Any) -> Self:
-        return cls({server: (highest, values) for server, highest, values in body})
+    def _from_body(cls, body: Any, carrier: Carrier) -> Self:
+        entries = {}
+        for server, highest, values in body:
+            if type(values) is not list or server in entries:
+                raise InvalidArgument(f"server {server!r}: its highest count and a list of values expected, once")
+            entries[server] = highest, [carried(value, carrier, f"a value of {server!r}") for value in values]
+        return cls(entries)
 
     def _discarding(self, context: VectorClock) -> dict[str, tuple[int, tuple[Any, ...]]]:
         """The entries after all that `context` covers is gone; what it knows beyond is known from now on."""

@@ -81,6 +81,13 @@ class VersionVector:
 
     sync = merge
 
+    def rename(self, actor: str, to: str, by: int) -> None:
+        """Sees `actor`'s dots as dots of `to`, their numbers raised by `by`, and none of `actor` any more."""
+        self._changing()
+        moved = [(first + by, last + by) for first, last in self.runs(actor)]
+        self._replace(actor, [])
+        self._replace(to, [*self.runs(to), *moved])
+
     def missing(self, other: "VersionVector") -> "VersionVector":
         """The dots that `other` has seen and this vector hasn't: what to ask `other` for."""
         return other.minus(self)

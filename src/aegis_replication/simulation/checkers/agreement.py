@@ -169,7 +169,7 @@ class AgreementChecker:
             raise self._broken(
                 "applied is committed", f"{node} applied {replica.applied}, committed is {log.committed}"
             )
-        if replica.applied > seen.applied:
+        if replica.applied > seen.applied and seen.term:  # not what a machine on its own disk began with
             durable = self.durability.shadow(node, self.group).applicable
             if replica.applied > durable:
                 raise self._broken("applied is durable", f"{node} applied {replica.applied}, its disk holds {durable}")
@@ -229,6 +229,17 @@ class AgreementChecker:
         """The disk of `node` is gone: whatever comes back under that name has promised nothing."""
         self.spoken.pop(node, None)
         self.votes = {key: candidate for key, candidate in self.votes.items() if key[0] != node}
+
+    def said_by(self, node: NodeId) -> tuple[Term | None, dict[tuple[NodeId, Term], NodeId]]:
+        """What `forget` forgets of it, for `remember`."""
+        return self.spoken.get(node), {key: candidate for key, candidate in self.votes.items() if key[0] == node}
+
+    def remember(self, node: NodeId, said: tuple[Term | None, dict[tuple[NodeId, Term], NodeId]]) -> None:
+        """The disk is there again that `said` was promised on."""
+        spoken, votes = said
+        if spoken is not None:
+            self.spoken[node] = spoken
+        self.votes.update(votes)
 
     def on_restarted(self, node: NodeId) -> None:
         """Commit and applied marks are volatile: they start over; the term does not, `spoken` remembers it."""

@@ -8,9 +8,9 @@ import msgspec
 
 from aegis_replication.errors import InvariantBroken
 from aegis_replication.ids import GroupId, LogIndex, NodeId
-from aegis_replication.log import Entry
+from aegis_replication.log import Entry, EntryId
 from aegis_replication.simulation.checkers.model import Answer, KeyValueModel, SessionModel, plain
-from aegis_replication.state_machine.base import Machine
+from aegis_replication.state_machine.base import DurableMachine, Machine
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -126,3 +126,28 @@ class WatchedMachine:
 
     def digest(self) -> str:
         return self.inner.digest()
+
+
+class WatchedDurableMachine(WatchedMachine):
+    """A machine on a disk of its own, likewise."""
+
+    __slots__ = ()
+
+    inner: DurableMachine
+
+    def __init__(self, inner: DurableMachine, node: NodeId, checker: MachineChecker) -> None:
+        super().__init__(inner, node, checker)
+
+    def open(self) -> EntryId:
+        position = self.inner.open()
+        self.applied = position.index
+        return position
+
+    def sync(self, position: EntryId) -> None:
+        self.inner.sync(position)
+
+    def restore_at(self, pieces: Iterable[bytes], position: EntryId) -> None:
+        self.inner.restore_at(pieces, position)
+
+    def close(self) -> None:
+        self.inner.close()

@@ -13,7 +13,7 @@ from aegis_replication.simulation.checkers.agreement import AgreementChecker
 from aegis_replication.simulation.checkers.durability import DurabilityChecker
 from aegis_replication.simulation.checkers.leases import Acknowledged, check_leases
 from aegis_replication.simulation.checkers.linearizability import Operation
-from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
+from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedDurableMachine, WatchedMachine
 from aegis_replication.simulation.checkers.members import MembersChecker
 from aegis_replication.simulation.checkers.model import SessionModel
 from aegis_replication.simulation.checkers.pressure import PressureChecker
@@ -21,9 +21,11 @@ from aegis_replication.simulation.checkers.user_model import Query, UserModel
 from aegis_replication.simulation.checkers.witness import check_in_order
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.host_settings import empty_group
+from aegis_replication.simulation.own_disk import KeyValueOnDisk, own_disk
 from aegis_replication.simulation.workload import Client, Journal, Pending
 from aegis_replication.state_machine import commands as ask
 from aegis_replication.state_machine.base import Machine
+from aegis_replication.state_machine.durable_sessions import DurableSessionMachine
 
 
 class Watch:
@@ -53,7 +55,12 @@ class Watch:
 
     def make_machine(self, node: NodeId, group: GroupId) -> Machine:
         """A replica's machine, watched."""
-        return WatchedMachine(self._make_machine(), node, self.machines[group])
+        machine, checker = self._make_machine(), self.machines[group]
+        if not isinstance(machine, DurableSessionMachine):
+            return WatchedMachine(machine, node, checker)
+        if isinstance(machine.own, KeyValueOnDisk):
+            machine.own.disk = own_disk(self.hosts[node].disk, group)
+        return WatchedDurableMachine(machine, node, checker)
 
     @property
     def elections(self) -> int:
@@ -106,6 +113,20 @@ class Watch:
         self.durability.forget(node)
         for agreement in self.agreement.values():
             agreement.forget(node)
+
+    def set_aside(self, node: NodeId) -> Callable[[], None]:
+        """Another disk is mounted in the place of `node`'s; what comes back says that its own is there again."""
+        shadows = {key: shadow for key, shadow in self.durability.shadows.items() if key[0] == node}
+        said = [(agreement, agreement.said_by(node)) for agreement in self.agreement.values()]
+        self.forget(node)
+
+        def put_back() -> None:
+            self.forget(node)
+            self.durability.shadows.update(shadows)
+            for agreement, words in said:
+                agreement.remember(node, words)
+
+        return put_back
 
     # --- clients ---
 

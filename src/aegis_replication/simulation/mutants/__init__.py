@@ -5,13 +5,14 @@ from aegis_replication.simulation.mutants.consensus import CONSENSUS
 from aegis_replication.simulation.mutants.machine import MACHINE
 from aegis_replication.simulation.mutants.members import MEMBERS
 from aegis_replication.simulation.mutants.mutant import Mutant
+from aegis_replication.simulation.mutants.own_state import OWN_STATE
 from aegis_replication.simulation.mutants.pressure import PRESSURE
 from aegis_replication.simulation.mutants.reads import READS
 from aegis_replication.simulation.mutants.storage import STORAGE
 
 __all__ = ["MUTANTS", "Mutant", "find"]
 
-MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE, *PRESSURE)
+MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE, *PRESSURE, *OWN_STATE)
 
 
 def find(name: str) -> Mutant:

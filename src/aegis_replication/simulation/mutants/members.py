@@ -10,6 +10,7 @@ from aegis_replication.consensus import membership as changing
 from aegis_replication.consensus import quorum
 from aegis_replication.consensus.changes import Change, Introduction
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack
+from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.handover import Handover
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.member import Transition
@@ -208,6 +209,11 @@ MEMBERS = (
         "proposals_while_handing_over",
         "a leader goes on taking proposals after it has handed over",
         (around(Leader, "propose", _propose_on), around(Replica, "_may_propose", _may_always_propose)),
+    ),
+    Mutant(
+        "founded_without_asking",
+        "founders whose directories are new elect one another without asking who holds entries",
+        (instead(Founding, "may_begin", lambda founding, now_ms: True),),
     ),
     Mutant(
         "format_raised_by_majority",
