@@ -180,7 +180,7 @@ class Wal:
         One that is newer than the log says is taken up: it was named, and then the node went down.
         """
         with self.using_disk("cut off the unfinished last write"):
-            put_right(self._files, found.chain.damage)
+            put_right(self._files, [*self.segments.damage.values(), *found.chain.damage])
             self._cut_tail(found.chain)
             self._enter_last(found.segments, found.chain)
         groups = {group: self._adopt(group, records) for group, records in sorted(found.groups.items())}
