@@ -136,6 +136,8 @@ def test_a_damaged_segment_header_is_made_anew_when_the_first_record_proves_whos
     assert named == [(DAMAGE, path)]
     assert found == truth
     assert lab.read(path)[:512] == right
+    assert len(lab.storage.notes) == 1
+    assert f"{path}: put right at byte " in lab.storage.notes[0]
 
 
 def test_a_damaged_segment_header_before_no_record_of_this_place_is_named() -> None:

@@ -48,8 +48,8 @@ def status(*, target: Target = TARGET, format: Format = FORMAT) -> int:
     rows = [node_row(node) for node in nodes]
     leader = leader_of(nodes)
     troubles = [f"{row['node']} at {row['address']} does not answer: {row['error']}" for row in rows if row["error"]]
-    troubles += [f"{row['node']}: {row['repair']}" for row in rows if row["repair"]]
     troubles += [f"{row['node']}: {row['founding']}" for row in rows if row["founding"]]
+    troubles += [f"{row['node']}: {row['repair']}" for row in rows if row["repair"]]
     if leader is None:
         troubles.append("no node leads with a majority")
     if format.output == "json":

@@ -196,8 +196,8 @@ class Member:
         the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2). Not one with a
         damaged log: it votes by what that held, and couldn't send it.
         """
-        may_vote = self.configurations.may_vote(self.node)
-        return may_vote and self.config.priority > 0 and not self.log.is_damaged and self.may_found
+        is_able = self.config.priority > 0 and not self.log.is_damaged
+        return is_able and self.configurations.may_vote(self.node) and self.may_found
 
     @property
     def may_found(self) -> bool:

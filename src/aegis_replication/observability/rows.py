@@ -45,10 +45,10 @@ def node_row(node: Mapping[str, Any]) -> dict[str, Any]:
         "version": node.get("version"),
         "address": node.get("client_address") or node["address"],
         "error": node.get("error"),
+        "founding": node.get("founding", ""),
         "repair": "; ".join(each["repair"] for each in node.get("groups", {}).values() if each.get("repair")),
         "damaged_entries": group.get("damaged_entries"),
         "repaired_entries": group.get("repaired_entries"),
-        "founding": node.get("founding", ""),
         "interventions": [
             f"{each['what']} on {each['node']} after entry {each['index']} of term {each['term']}, {each['detail']}"
             for each in group.get("interventions", ())
