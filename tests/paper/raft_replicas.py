@@ -110,6 +110,7 @@ def replica(
     snapshot: SnapshotMeta | None = None,
     base: EntryId = NOTHING,
     damaged: Sequence[int] = (),
+    applied: int = 0,
     seed: int = 0,
     **config: Any,
 ) -> CheckedRaft:
@@ -127,6 +128,7 @@ def replica(
         group=GROUP,
         config=RaftConfig(node_id=name, peers=list(voters), **config),
         recovered=RecoveredGroup(hard_state, base, entries, snapshot, tuple(damaged)),
+        applied=applied,
         bootstrap=None,
         random=Random(seed),
         now_ms=0.0,

@@ -254,6 +254,18 @@ def test_a_snapshot_on_its_own_disk_past_the_damage_stands_for_it() -> None:
     assert [each.index for each in missing(raft.log)] == [5]
 
 
+def test_a_machine_on_its_own_disk_that_is_past_the_damage_needs_it_for_others_only() -> None:
+    raft = replica(log=LOG, damaged=(2,), applied=4)
+
+    told(raft, "b", append(2, (2, 5), commit=5))
+    before = raft.applied_to
+    raft.on_snapshot_saved(snapshot_meta(2, 4), 1)
+
+    assert before == 4
+    assert raft.log.base == (1, 2), "its own snapshot stands for the damaged entry, whatever tail is to be kept"
+    assert not raft.log.is_damaged
+
+
 # --- what it says meanwhile ---
 
 

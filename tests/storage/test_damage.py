@@ -8,7 +8,7 @@ from storage_lab import Lab, copy_of, forgotten
 from aegis_replication.errors import CorruptRecord
 from aegis_replication.log import RecoveredGroup
 from aegis_replication.storage import recovery
-from aegis_replication.storage.inspection import Inspection
+from aegis_replication.storage.inspection import DAMAGE, Inspection
 from aegis_replication.storage.memory import MemoryFiles
 
 
@@ -123,15 +123,34 @@ def test_a_segment_that_stands_in_for_another_is_named() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 9, 13, 20, 36, 41, 511])
-def test_a_damaged_segment_header_is_named(at: int) -> None:
+def test_a_damaged_segment_header_is_made_anew_when_the_first_record_proves_whose_it_is(at: int) -> None:
     lab, _ = lived_in()
-    lab.files._files[lab.segment_path(1)][at] ^= 64
+    path = lab.segment_path(1)
+    truth, right = Lab(memory=copy_of(lab.files)).start(), lab.read(path)[:512]
+    lab.files._files[path][at] ^= 64
+    with Inspection(lab.path, files=lab.files) as inspection:
+        named = [(finding.severity, finding.path) for finding in inspection.verify()]
+
+    found = lab.start()
+
+    assert named == [(DAMAGE, path)]
+    assert found == truth
+    assert lab.read(path)[:512] == right
+    assert len(lab.storage.notes) == 1
+    assert f"{path}: put right at byte " in lab.storage.notes[0]
+
+
+def test_a_damaged_segment_header_before_no_record_of_this_place_is_named() -> None:
+    lab, _ = lived_in()
+    lab.files._files[lab.segment_path(1)][20] ^= 64
+    lab.files._files[lab.segment_path(1)][4100:4130] = bytes(30)
+    before = copy_of(lab.files)._files
 
     with pytest.raises(CorruptRecord) as caught:
         lab.start()
 
-    assert caught.value.path == lab.segment_path(1)
-    assert caught.value.offset <= at
+    assert (caught.value.path, caught.value.offset) == (lab.segment_path(1), 0)
+    assert lab.files._files == before
 
 
 def test_a_client_can_not_forge_a_record_inside_a_value(lab: Lab) -> None:

@@ -3,12 +3,18 @@
 `ReplicatedLog.lost` says by index: MISSING, HERE, or the number of the write that makes the entry whole again.
 """
 
+from aegis_replication.ids import LogIndex
 from aegis_replication.log import FRAME_HEADER_BYTES, HERE, MISSING, Entry, EntryId, ReplicatedLog
 
 
 def missing(log: ReplicatedLog) -> list[EntryId]:
     """The damaged entries that nobody has sent yet."""
     return [log.get(index).id for index, write in log.lost.items() if write == MISSING]
+
+
+def covered(log: ReplicatedLog, index: LogIndex) -> LogIndex:
+    """The last damaged entry that a snapshot at `index` stands for; 0 when there is none."""
+    return max((lost for lost in log.lost if lost <= index), default=0)
 
 
 def has_whole(log: ReplicatedLog, entry: EntryId) -> bool:

@@ -11,6 +11,7 @@ from aegis_replication.consensus.candidate import Candidate, PreCandidate
 from aegis_replication.consensus.changes import Change, Introduction
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack, decode_configuration
+from aegis_replication.consensus.damage import covered
 from aegis_replication.consensus.follower import Follower
 from aegis_replication.consensus.founding import Founding
 from aegis_replication.consensus.handover import Handover
@@ -292,7 +293,7 @@ class Raft:
         assert meta.index <= member.applied_to, f"snapshot {meta.id} is ahead of applied {member.applied_to}"
         if meta.index < log.base.index:
             return  # a leader's newer snapshot came in between
-        log.compact(min(keep_entries_from - 1, meta.index))
+        log.compact(max(min(keep_entries_from - 1, meta.index), covered(log, meta.index)))
         member.keep_snapshot(meta, log.first)
 
     def on_snapshot_stored(self, source: NodeId, snapshot: EntryId, next_offset: int) -> None:

@@ -4,7 +4,7 @@ from random import Random
 
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.consensus.configuration import Configuration, ConfigurationStack, decode_configuration
-from aegis_replication.consensus.damage import missing
+from aegis_replication.consensus.damage import covered, missing
 from aegis_replication.consensus.member import Member
 from aegis_replication.errors import StorageError
 from aegis_replication.ids import GroupId, LogIndex, NodeId
@@ -65,16 +65,16 @@ def recover(
     for entry in log.since(log.first, bytes_max=2**63):
         if entry.kind == Kind.CONFIGURATION and entry.index > stack.index:
             stack.push(entry.id, decode_configuration(entry.payload))
-    covered = max((index for index in recovered.damaged if index <= log.committed), default=0)
-    if covered > log.base.index:
-        log.compact(covered)  # the snapshot holds what it did, and nobody needs it otherwise
+    is_covered = covered(log, log.committed) > log.base.index
+    if is_covered:
+        log.compact(covered(log, log.committed))  # the snapshot holds what it did, and nobody needs it otherwise
     if applied > log.committed:
         log.commit_to(applied)
         stack.forget_before(applied)
     member = Member(node, group, config, random, now_ms, hard_state=recovered.hard_state, log=log, configurations=stack)
     for configuration in stack.held:
         member.check_format(configuration)
-    if snapshot is not None and (is_reset or covered):
+    if snapshot is not None and (is_reset or is_covered):
         member.keep_snapshot(snapshot, log.first, reset=is_reset)
     if log.is_damaged:
         lost = missing(log)

@@ -111,6 +111,8 @@ class Node:
         self._backup_work = BackupWork(self.storage, self._loop)
         self._started_at = now_seconds()
         recovered = self.storage.recover()
+        for note in self.storage.notes:
+            log.warning("%s", note)
         self.engine = ReplicationEngine(
             node=self.id,
             groups={

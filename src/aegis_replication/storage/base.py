@@ -148,6 +148,10 @@ class Storage(Protocol):
     def recover(self) -> dict[GroupId, RecoveredGroup]:
         """What the directory holds, once, before the first write. Raises CorruptRecord when part of it is damaged."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What `recover` has put right, for people."""
+
     def write(self, writes: Sequence[LogWrite], *, durable: bool) -> None:
         """Write all of them; with `durable` they, and all before them, are on disk when it returns (one flush for all).
 

@@ -110,6 +110,10 @@ class DirectoryStorage:
                     f"none later than entry {on_disk.index if on_disk else 0}",
                 )
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._wal.notes
+
     def write(self, writes: Sequence[LogWrite], *, durable: bool) -> None:
         self._wal.write(writes, durable=durable)
 

@@ -153,7 +153,7 @@ class Inspection:
             for group, records in replayed.groups.items()
             for index, position in records.damaged.items()
         }
-        for each in chain.damage:
+        for each in (*self._segments.damage.values(), *chain.damage):
             severity, what = DAMAGE, "what was there is known, and put back at the next start"
             if not each.is_whole:
                 severity, what = HEALED, "the entry stands whole further on, or isn't needed any more"

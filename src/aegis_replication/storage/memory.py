@@ -32,6 +32,8 @@ class MemoryStorage:
         self._entries: dict[GroupId, list[Entry]] = {}
         self._failed: str | None = None
 
+    notes: tuple[str, ...] = ()
+
     def recover(self) -> dict[GroupId, RecoveredGroup]:
         """What was written so far."""
         newest = self.snapshots.find()

@@ -49,8 +49,9 @@ class Mended(NamedTuple):
     is_whole: bool
 
 
-def put_right(files: Files, damage: Sequence[Damage]) -> None:
-    """Write what is known of damaged records where it belongs, durably."""
+def put_right(files: Files, damage: Sequence[Damage]) -> list[str]:
+    """Write what is known of damaged records where it belongs, durably; what was done, for people."""
+    notes = []
     for each in damage:
         if each.data is not None:
             handle = files.open(each.path, "write")
@@ -59,6 +60,8 @@ def put_right(files: Files, damage: Sequence[Damage]) -> None:
                 files.sync(handle)
             finally:
                 files.close(handle)
+            notes.append(f"{each.path}: put right at byte {each.offset}: expected {each.expected}, found {each.found}")
+    return notes
 
 
 def mend_body(header: Header, raw: bytes) -> Mended | None:

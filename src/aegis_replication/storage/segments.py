@@ -19,6 +19,8 @@ import msgspec
 from aegis_replication.errors import CorruptRecord, IncompatibleVersion, InvalidArgument, WrongIdentity
 from aegis_replication.storage.base import FORMAT_VERSION, Identity
 from aegis_replication.storage.files import Files
+from aegis_replication.storage.mending import Damage
+from aegis_replication.storage.records import checksum_seed, read_header
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 SEGMENT_BYTES_MIN: Final = 16 * 1024
@@ -85,7 +87,9 @@ def read_segment_header(path: str, data: bytes) -> tuple[Identity, int, int]:
 class SegmentFiles:
     """The directory of segments: finds, opens, prepares, gives free."""
 
-    __slots__ = ("_files", "_filled", "_filling", "_free", "has_reserve", "identity", "path", "segment_bytes")
+    # fmt: off
+    __slots__ = ("_files", "_filled", "_filling", "_free", "damage", "has_reserve", "identity", "path", "segment_bytes")
+    # fmt: on
 
     def __init__(self, files: Files, path: str, identity: Identity, segment_bytes: int) -> None:
         if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX or segment_bytes % RECORDS_START:
@@ -98,6 +102,8 @@ class SegmentFiles:
         self._free: deque[str] = deque()
         # Handle of the file that is being filled (-1: none), and how far it is.
         self._filling, self._filled = -1, 0
+        # Segments whose header was damaged and is known all the same.
+        self.damage: dict[int, Damage] = {}
         # Is there room for one more segment, come what may?
         self.has_reserve = False
 
@@ -164,7 +170,13 @@ class SegmentFiles:
                 self._files.sync(handle)
                 self._files.forget_cached(handle)
             size = self._files.size(handle)
-            owner, id_, header_size = read_segment_header(path, self._files.pread(handle, _HEADER_BYTES, 0))
+            try:
+                head = self._files.pread(handle, _HEADER_BYTES, 0)
+                owner, id_, header_size = read_segment_header(path, head)
+            except CorruptRecord as error:
+                data = self._files.pread(handle, size, 0)
+                self._mend(segment, data, error, any_size=read_only)
+                return data
             if (owner.cluster, owner.node, owner.incarnation) != (
                 self.identity.cluster,
                 self.identity.node,
@@ -182,6 +194,14 @@ class SegmentFiles:
             return self._files.pread(handle, size, 0)
         finally:
             self._files.close(handle)
+
+    def _mend(self, segment: int, data: bytes, error: CorruptRecord, *, any_size: bool) -> None:
+        """A damaged header is known if the first record proves whose segment it is; else raises `error`."""
+        first = read_header(checksum_seed(self.identity.log_incarnation), segment, data, RECORDS_START)
+        if first is None or (len(data) != self.segment_bytes and not any_size):
+            raise error
+        header = pack_segment_header(self.identity, segment, len(data))
+        self.damage[segment] = Damage(error.path, 0, error.expected, error.found, is_whole=True, data=header)
 
     def open(self, segment: int) -> Segment:
         """The segment, to write to it."""

@@ -74,6 +74,7 @@ class Wal:
         "chain",
         "current",
         "live",
+        "notes",
         "room",
         "segments",
     )
@@ -84,6 +85,7 @@ class Wal:
         self._seed = checksum_seed(identity.log_incarnation)
         self.live = LiveRecords()
         self._failed: str | None = None
+        self.notes: list[str] = []  # what was put right at the beginning
         # Ids of the log's segments, from the oldest needed one to the one being written; the recycler takes the oldest.
         self.chain: deque[int] = deque()
         # What comes after it, and whether the disk has room for that.
@@ -97,8 +99,7 @@ class Wal:
         self._buffers: list[bytes] = []
         self._buffers_start = RECORDS_START
         self._chunks: list[tuple[Segment, int, list[bytes]]] = []
-        # The last `write` was gathered, and found no room: it comes once more.
-        self._is_gathered = False
+        self._is_gathered = False  # the last `write` was, and found no room: it comes once more
         # All before it is on disk. Only rises. Invariant: flushed <= end.
         self._flushed: Position = 0
         # Segments with writes that wait for a sync, and the position up to which they were written.
@@ -180,7 +181,7 @@ class Wal:
         One that is newer than the log says is taken up: it was named, and then the node went down.
         """
         with self.using_disk("cut off the unfinished last write"):
-            put_right(self._files, found.chain.damage)
+            self.notes = put_right(self._files, [*self.segments.damage.values(), *found.chain.damage])
             self._cut_tail(found.chain)
             self._enter_last(found.segments, found.chain)
         groups = {group: self._adopt(group, records) for group, records in sorted(found.groups.items())}

@@ -169,7 +169,7 @@ class AgreementChecker:
             raise self._broken(
                 "applied is committed", f"{node} applied {replica.applied}, committed is {log.committed}"
             )
-        if replica.applied > seen.applied:
+        if replica.applied > seen.applied and seen.term:  # not what a machine on its own disk began with
             durable = self.durability.shadow(node, self.group).applicable
             if replica.applied > durable:
                 raise self._broken("applied is durable", f"{node} applied {replica.applied}, its disk holds {durable}")
