@@ -87,6 +87,9 @@ class RaftSection(_Section, frozen=True):
     # A node goes by bytes; a count that strikes first is for machines with few, small, expensive commands.
     snapshot_threshold: Annotated[int, _unit("commands", "commands applied between snapshots", ge=1)] = 1_000_000
     snapshot_log_bytes: Annotated[int, _unit("bytes", "log written between snapshots", ge=65_536)] = 64 * 1024 * 1024
+    snapshot_bytes_per_second: Annotated[
+        int, _unit("bytes/s", "snapshots sent to other nodes, all together; 0: no limit", ge=0)
+    ] = 64 * 1024 * 1024
 
 
 class ShardingSection(_Section, frozen=True):
@@ -197,6 +200,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
             max_entries_per_request=raft.max_entries_per_request,
             snapshot_threshold=raft.snapshot_threshold,
             snapshot_log_bytes=raft.snapshot_log_bytes,
+            snapshot_bytes_per_second=raft.snapshot_bytes_per_second,
             priority=raft.priority,
         )
 

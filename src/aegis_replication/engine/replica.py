@@ -1,6 +1,7 @@
 """One group on this node: its Raft, its machine, and the requests that wait for either."""
 
 from collections import deque
+from collections.abc import Iterator
 from random import Random
 
 import msgspec
@@ -8,18 +9,22 @@ import msgspec
 from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.configuration import Configuration
+from aegis_replication.consensus.leader import SNAPSHOT_PATIENCE, Leader
 from aegis_replication.consensus.messages import InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.administration import Administration
-from aegis_replication.engine.effects import Effects, ReadChunk, RoleChanged, SaveSnapshot, StoreChunk
+from aegis_replication.engine.effects import Effects, RoleChanged, SaveSnapshot, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.reads import Reads
 from aegis_replication.engine.replies import Caller, answer, reply_error
+from aegis_replication.engine.snapshot_policy import first_to_keep, is_due
+from aegis_replication.engine.snapshot_sending import Pace, SnapshotSending
 from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
 from aegis_replication.log import Entry, Kind, SnapshotMeta
+from aegis_replication.state_machine.base import restoring
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -46,7 +51,10 @@ class Replica:
         "_callers",
         "_commands_bytes",
         "_commit_ms",
+        "_restoring",
+        "_restoring_to",
         "_saving",
+        "_sending_patience_ms",
         "_snapshot_bytes",
         "_taken_bytes",
         "_taken_commands",
@@ -66,6 +74,7 @@ class Replica:
         "now_ms",
         "raft",
         "reads",
+        "sending",
         "snapshot",
         "wall_ms",
         "was_leader",
@@ -80,6 +89,7 @@ class Replica:
         random: Random,
         now_ms: float,
         addresses: dict[NodeId, str],
+        pace: Pace,
     ) -> None:
         self.node, self.group, self.limits = node, group, spec.limits
         self.machine = spec.machine
@@ -89,7 +99,8 @@ class Replica:
                 f"group {group}: the state of snapshot {self.snapshot.id} is missing"
             )
             self.machine.restore(spec.snapshot_pieces)
-        # Highest entry whose effect the machine shows. Only rises. Invariant: snapshot <= applied <= committed.
+        # Highest entry whose effect the machine shows. Only rises. Invariant: applied <= committed, and snapshot <=
+        # applied unless one is being restored.
         self.applied: LogIndex = self.snapshot.index if self.snapshot else 0
         self.raft = Raft(
             node=node,
@@ -123,9 +134,20 @@ class Replica:
         self._apply_queue: deque[Entry] = deque()
         self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
         self._saving: SnapshotMeta | None = None
+        self.sending = SnapshotSending(group, pace, spec.limits.chunk_bytes)
+        # How long a transfer may stand still, its connection lost perhaps, and still keep the snapshot that it sends.
+        self._sending_patience_ms = SNAPSHOT_PATIENCE * spec.config.election_timeout_max_ms
+        # A snapshot that a leader sent is taking the machine's place; `applied` is its index when that is done.
+        self._restoring: Iterator[None] | None = None
+        self._restoring_to: LogIndex = 0
         self._snapshot_bytes = 0  # size of the last snapshot
         self.commands_since_snapshot = sum(entry.count for entry in spec.recovered.entries)
         self.bytes_since_snapshot = sum(len(entry.frame) for entry in spec.recovered.entries)
+
+    @property
+    def deadline_ms(self) -> float:
+        """When time must pass for it at the latest."""
+        return min(self.raft.deadline_ms, self.sending.due_ms)
 
     # --- events ---
 
@@ -190,36 +212,25 @@ class Replica:
             return  # a leader's snapshot overtook ours
         self.snapshot = event.meta
         self._snapshot_bytes = event.size_bytes
-        self.raft.on_snapshot_saved(event.meta, self._first_of_tail(event.meta.index))
+        self.raft.on_snapshot_saved(event.meta, first_to_keep(self.raft, event.meta.index))
 
     def on_snapshot_failed(self) -> None:
         """Try again when as much has been applied once more."""
         self._saving = None
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
 
-    def _first_of_tail(self, index: LogIndex) -> LogIndex:
-        """Where the log begins that is kept behind a snapshot at `index`: bounded in entries and bytes."""
-        log, config = self.raft.log, self.raft.config
-        first, size = index + 1, 0
-        while first > log.first and index + 1 - first < config.trailing_entries:
-            size += len(log.get(first - 1).frame)
-            if size > config.trailing_bytes:
-                break
-            first -= 1
-        return first
-
     def on_chunk_read(self, event: ChunkRead, effects: Effects) -> None:
-        """Bytes of our snapshot for a follower; when that snapshot is gone, its successor from the start."""
+        """Bytes of our snapshot for a follower; when that snapshot is gone, its successor."""
         if not self.raft.is_leader:
             return
-        if event.data:
+        if self.sending.on_read(event, self.now_ms):
             message = InstallSnapshot(self.raft.term, event.meta, event.offset, event.total_bytes, event.data)
             effects.messages.append((event.target, self.group, message))
-        elif self.snapshot is not None and self.snapshot.id != event.meta.id:
-            effects.requests.append(ReadChunk(self.group, event.target, self.snapshot, 0))
+        elif not event.data and self.snapshot is not None and self.snapshot.id != event.meta.id:
+            self.sending.begin(event.target, self.snapshot, self.now_ms)
 
     def on_chunk_stored(self, event: ChunkStored) -> None:
-        """A chunk of a leader's snapshot was taken; with the last one the machine becomes that state."""
+        """A chunk of a leader's snapshot was taken; with the last one the machine begins to become that state."""
         if not event.complete:
             self.raft.on_snapshot_stored(event.source, event.snapshot, event.next_offset)
             return
@@ -228,12 +239,20 @@ class Replica:
         if not self.raft.on_snapshot_installed(event.source, meta):
             self._keep_stored(meta, event.size_bytes)
             return
-        self.machine.restore(event.chunks)
         self._apply_queue.clear()
-        self.applied = meta.index
         self.snapshot = meta
         self._snapshot_bytes = event.size_bytes
         self.commands_since_snapshot = self.bytes_since_snapshot = 0
+        self._restoring, self._restoring_to = restoring(self.machine, event.chunks), meta.index
+        self._restore()
+
+    def _restore(self) -> None:
+        """A bounded part of the way to an installed snapshot's state; the former one is shown until the end."""
+        assert self._restoring is not None, "nothing is being restored"
+        for _ in range(self.limits.restore_pieces):
+            if next(self._restoring, self) is self:
+                self._restoring, self.applied = None, self._restoring_to
+                return
 
     def _keep_stored(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The log got to a leader's snapshot by itself meanwhile; on disk it has taken the place of ours all the same.
@@ -243,7 +262,7 @@ class Replica:
         is_ours = self.raft.log.term_at(meta.index) == meta.term
         if is_ours and (self.snapshot is None or self.snapshot.index < meta.index <= self.applied):
             self.snapshot, self._snapshot_bytes = meta, size_bytes
-            self.raft.on_snapshot_saved(meta, self._first_of_tail(meta.index))
+            self.raft.on_snapshot_saved(meta, first_to_keep(self.raft, meta.index))
 
     # --- what follows from them ---
 
@@ -264,9 +283,13 @@ class Replica:
             self._unpersisted = output.write.number
         if output.snapshots or output.sent_chunks or output.chunks:
             self._stream_snapshots(output, effects)
+        if self.sending.is_busy:
+            self._send_snapshots(effects)
         if output.committed:
             self._apply_queue.extend(output.committed)
-        if self._apply_queue:
+        if self._restoring is not None:
+            self._restore()
+        elif self._apply_queue:
             self._apply(effects)
         if self.administration.is_waited_for:
             self.administration.look(effects.replies)
@@ -276,7 +299,7 @@ class Replica:
         if output.reads or output.leased or output.lost_reads:
             self.reads.on_output(output, effects)
         self.reads.serve(self.applied, effects)
-        return bool(self._apply_queue) or (bool(self._commands) and self._may_propose())
+        return bool(self._apply_queue) or self._restoring is not None or (bool(self._commands) and self._may_propose())
 
     def _may_propose(self) -> bool:
         """Is it time for the next entry? While one is on its way, commands gather, and the next one is larger.
@@ -345,20 +368,15 @@ class Replica:
             effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller in waiting.callers)
 
     def _snapshot_due(self) -> bool:
-        """Has enough come since the last snapshot, and is it worth writing the whole state again?
-
-        The second condition keeps the cost of snapshots below that of the log itself: none is taken before the log has
-        grown to twice the last one's size, up to four times snapshot_log_bytes.
-        """
-        config = self.raft.config
         if self._saving is not None:
             return False
-        if (
-            self.commands_since_snapshot < config.snapshot_threshold
-            and self.bytes_since_snapshot < config.snapshot_log_bytes
-        ):
-            return False
-        return self.bytes_since_snapshot >= min(2 * self._snapshot_bytes, 4 * config.snapshot_log_bytes)
+        return is_due(
+            self.raft.config,
+            commands=self.commands_since_snapshot,
+            size_bytes=self.bytes_since_snapshot,
+            snapshot_bytes=self._snapshot_bytes,
+            is_sending=self.sending.is_moving(self.now_ms - self._sending_patience_ms),
+        )
 
     def _save_snapshot(self, effects: Effects) -> None:
         self._saving = self.raft.snapshot_meta()
@@ -370,16 +388,22 @@ class Replica:
         """Snapshots travel in chunks: to followers too far behind, and from a leader."""
         for target in output.snapshots:
             assert self.snapshot is not None, f"{target} needs a snapshot, there is none"
-            effects.requests.append(ReadChunk(self.group, target, self.snapshot, 0))
+            self.sending.begin(target, self.snapshot, self.now_ms)
         for source, reply in output.sent_chunks:
-            if self.snapshot is None:
-                continue
-            offset = reply.next_offset if reply.snapshot == self.snapshot.id else 0
-            effects.requests.append(ReadChunk(self.group, source, self.snapshot, offset))
+            if self.snapshot is not None:
+                self.sending.on_reply(source, reply, self.snapshot, self.now_ms)
         for source, chunk in output.chunks:
             effects.requests.append(
                 StoreChunk(self.group, source, chunk.meta, chunk.offset, chunk.total_bytes, chunk.data)
             )
+
+    def _send_snapshots(self, effects: Effects) -> None:
+        """Read what may leave now; whoever has got to its snapshot, or is no follower any more, needs none."""
+        role = self.raft.current_role
+        matches = role.matches if isinstance(role, Leader) else {}
+        done = {to for to, meta in self.sending.targets().items() if matches.get(to, meta.index) >= meta.index}
+        self.sending.forget(done)
+        effects.requests += self.sending.reads(self.now_ms)
 
     # --- leadership lost ---
 
@@ -400,6 +424,7 @@ class Replica:
         for waiting in self._waiting.values():
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
         replies.extend(self._not_leader(caller) for caller in self.reads.give_up())
+        self.sending.stop()
         self._commands, self._callers, self._waiting = [], [], {}
         self._commands_bytes = self._taken_bytes = self._taken_commands = 0
 

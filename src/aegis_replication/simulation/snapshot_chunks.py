@@ -1,18 +1,13 @@
 """How does a snapshot travel in pieces? What a host does for the engine's requests to read and to store one."""
 
-from typing import Final
-
 from aegis_replication.engine.effects import ReadChunk, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored
 from aegis_replication.storage.base import SnapshotStore
 
-CHUNK_BYTES: Final = 700
-"""Small, so that a snapshot takes several."""
-
 
 def read_chunk(snapshots: SnapshotStore, request: ReadChunk) -> ChunkRead:
     """Some bytes of this node's snapshot, for a follower."""
-    data, total = snapshots.read(request.group, request.meta.id, request.offset, CHUNK_BYTES)
+    data, total = snapshots.read(request.group, request.meta.id, request.offset, request.size_bytes)
     return ChunkRead(request.group, request.target, request.meta, request.offset, total, data)
 
 
@@ -20,6 +15,8 @@ def store_chunk(snapshots: SnapshotStore, request: StoreChunk) -> ChunkStored:
     """Take some bytes of a leader's snapshot; with the last ones it is whole, durable and named."""
     wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
     complete = wanted == request.total_bytes
+    if complete:
+        snapshots.keep_received(request.group)
     return ChunkStored(
         request.group,
         request.source,

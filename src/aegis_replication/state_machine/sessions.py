@@ -14,7 +14,14 @@ import xxhash
 from aegis_replication.errors import IncompatibleVersion, InvalidCommand, ProtocolError, WrongIdentity
 from aegis_replication.ids import SessionId
 from aegis_replication.log import Entry
-from aegis_replication.state_machine.base import INVALID, REFUSED, SESSION_EXPIRED, CommandMachine, Failure
+from aegis_replication.state_machine.base import (
+    INVALID,
+    REFUSED,
+    SESSION_EXPIRED,
+    CommandMachine,
+    Failure,
+    restoring,
+)
 from aegis_replication.state_machine.commands import SESSION_BYTES, join_commands
 
 FORMAT_VERSION: Final = 1
@@ -211,6 +218,10 @@ class SessionMachine:
         yield from inner
 
     def restore(self, pieces: Iterable[bytes]) -> None:
+        for _ in self.restoring(pieces):
+            pass
+
+    def restoring(self, pieces: Iterable[bytes]) -> Iterator[None]:
         stream = iter(pieces)
         try:
             head = _HEAD_DECODER.decode(next(stream, b""))
@@ -228,9 +239,10 @@ class SessionMachine:
                     session = sessions[name] = _Session(used)
                     session.floor = floor
                     session.results = {line[0]: line[1] if len(line) == 2 else Failure(*line[1:]) for line in lines}
+                yield
             if len(sessions) != head.sessions:
                 raise ProtocolError(f"a snapshot of {head.sessions} sessions has {len(sessions)}")
-            self.inner.restore(stream)
+            yield from restoring(self.inner, stream)
         except NOT_THESE_TYPES as error:
             raise ProtocolError(f"not a snapshot of a {self.inner.kind} machine: {error}") from None
         self._sessions = sessions

@@ -71,12 +71,21 @@ class SnapshotStore(Protocol):
         """
 
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
-        """Take raw bytes of a peer's snapshot file into a temporary file; the offset wanted next.
+        """Take raw bytes of a peer's file, verified as they come, into a temporary one; the offset wanted next.
 
-        Offset 0 starts over; any other gap keeps what is there. When the last byte is in, the whole is verified: a
-        damaged
-        one is deleted and 0 comes back; a good one is flushed, named, and `total_bytes` comes back.
+        A gap, a repetition or damaged bytes change nothing that was good before: the offset says where to go on, 0 for
+        a snapshot that isn't the one that was coming. `total_bytes`: all is there and good, `keep_received` comes next.
+        Raises WrongIdentity for a snapshot of another cluster or group.
         """
+
+    def unflushed_received(self, group: GroupId) -> int:
+        """How many bytes of what comes in wait for a flush."""
+
+    def flush_received(self, group: GroupId) -> None:
+        """Flush what has come in; may be called in another thread, while nothing more is received for the group."""
+
+    def keep_received(self, group: GroupId) -> None:
+        """Flush and name what came in whole; may be called in another thread. Older ones are deleted afterwards."""
 
 
 class Storage(Protocol):

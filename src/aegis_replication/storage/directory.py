@@ -41,7 +41,7 @@ class DirectoryStorage:
         """Use `open`."""
         self.path, self.identity = path, identity
         self.flushes = FlushPolicy()
-        self.snapshots = FileSnapshots(files, f"{path}/{SNAPSHOTS_NAME}")
+        self.snapshots = FileSnapshots(files, f"{path}/{SNAPSHOTS_NAME}", cluster=identity.cluster)
         self._files, self._lock = files, lock
         self._wal = Wal(files, f"{path}/{LOG_NAME}", identity, segment_bytes)
         self._recycler = Recycler(files, self._wal)

@@ -7,43 +7,45 @@ nothing of the node that wrote it, so that the same bytes can be sent to a peer.
 import contextlib
 import re
 from collections.abc import Iterator
-from struct import Struct as Layout
 from typing import Final
 from zlib import crc32
 
 import msgspec
 
-from aegis_replication.errors import CorruptRecord, DiskFailed, IncompatibleVersion, LimitExceeded, StorageError
+from aegis_replication.errors import (
+    CorruptRecord,
+    DiskFailed,
+    IncompatibleVersion,
+    LimitExceeded,
+    StorageError,
+    WrongIdentity,
+)
 from aegis_replication.ids import GroupId
 from aegis_replication.log import EntryId, SnapshotMeta
 from aegis_replication.storage.base import FORMAT_VERSION
 from aegis_replication.storage.files import Files, is_full
+from aegis_replication.storage.snapshot_arrival import Arrival
+from aegis_replication.storage.snapshot_format import (
+    CHECKSUM,
+    HEAD,
+    MAGIC,
+    META_BYTES_MAX,
+    PIECE,
+    PIECE_BYTES_MAX,
+    TRAILER,
+    TRAILER_BYTES,
+    check_owner,
+    pack_head,
+    unpack_meta,
+)
 
-PIECE_BYTES_MAX: Final = 256 * 1024 * 1024
-_MAGIC: Final = b"AEGISNAP"
-_HEAD = Layout("<8sHHII")  # magic, format version, 0, group, bytes of the meta
-_CHECKSUM = Layout("<I")
-_PIECE = Layout("<II")  # bytes, checksum; 0 bytes: the trailer begins here
-_TRAILER = Layout("<IIQQI")  # 0, 0, pieces, their bytes, checksum of head and piece heads; then the trailer's checksum
-_TRAILER_BYTES: Final = _TRAILER.size + _CHECKSUM.size
-_META_BYTES_MAX: Final = 16 * 1024 * 1024
 _SYNC_EVERY_BYTES: Final = 8 * 1024 * 1024  # so that the last flush is short
 _NAME = re.compile(r"(\d{1,10})-(\d{1,20})-(\d{1,20})\.(snap|tmp|part)")
-
-_encode_meta = msgspec.msgpack.Encoder().encode
-_META = msgspec.msgpack.Decoder(SnapshotMeta)
 
 
 def snapshot_name(group: GroupId, snapshot: EntryId, kind: str = "snap") -> str:
     """The file's name; made of numbers only, so nothing that comes from a peer can lead elsewhere."""
     return f"{group}-{snapshot.term}-{snapshot.index}.{kind}"
-
-
-def pack_head(group: GroupId, meta: SnapshotMeta) -> bytes:
-    """The beginning of a snapshot file."""
-    packed = _encode_meta(meta)
-    head = _HEAD.pack(_MAGIC, FORMAT_VERSION, 0, group, len(packed)) + packed
-    return head + _CHECKSUM.pack(crc32(head))
 
 
 class SnapshotReader:
@@ -55,56 +57,56 @@ class SnapshotReader:
         self._handle = files.open(path, "read")
         try:
             self.size = files.size(self._handle)
-            self.group, self.meta, self._head = self._read_head()
+            self.group, self.meta, self.cluster, self._head = self._read_head()
             self.piece_count, self.piece_bytes, self._whole = self._read_trailer()
         except BaseException:
             self.close()
             raise
 
-    def _read_head(self) -> tuple[GroupId, SnapshotMeta, bytes]:
-        fixed = self._files.pread(self._handle, _HEAD.size, 0)
-        if len(fixed) < _HEAD.size or not fixed.startswith(_MAGIC):
-            raise CorruptRecord(self.path, 0, f"a snapshot beginning with {_MAGIC!r}", f"{fixed[:8]!r}")
-        _, version, _, group, meta_bytes = _HEAD.unpack(fixed)
+    def _read_head(self) -> tuple[GroupId, SnapshotMeta, str, bytes]:
+        fixed = self._files.pread(self._handle, HEAD.size, 0)
+        if len(fixed) < HEAD.size or not fixed.startswith(MAGIC):
+            raise CorruptRecord(self.path, 0, f"a snapshot beginning with {MAGIC!r}", f"{fixed[:8]!r}")
+        _, version, _, group, meta_bytes = HEAD.unpack(fixed)
         if version > FORMAT_VERSION:
             raise IncompatibleVersion(
                 f"{self.path} has format {version}, this program knows 1 to {FORMAT_VERSION}: upgrade it"
             )
-        rest = self._files.pread(self._handle, min(meta_bytes, _META_BYTES_MAX) + _CHECKSUM.size, _HEAD.size)
-        head, stored = fixed + rest[: -_CHECKSUM.size], rest[-_CHECKSUM.size :]
-        if len(head) != _HEAD.size + meta_bytes or _CHECKSUM.pack(crc32(head)) != stored:
+        rest = self._files.pread(self._handle, min(meta_bytes, META_BYTES_MAX) + CHECKSUM.size, HEAD.size)
+        head, stored = fixed + rest[: -CHECKSUM.size], rest[-CHECKSUM.size :]
+        if len(head) != HEAD.size + meta_bytes or CHECKSUM.pack(crc32(head)) != stored:
             raise CorruptRecord(self.path, 0, "a head with a right checksum", f"checksum {crc32(head):08x}")
         try:
-            return group, _META.decode(rest[: -_CHECKSUM.size]), head + stored
+            return group, *unpack_meta(rest[: -CHECKSUM.size]), head + stored
         except msgspec.MsgspecError as error:
-            raise CorruptRecord(self.path, _HEAD.size, "a snapshot's meta", str(error)) from None
+            raise CorruptRecord(self.path, HEAD.size, "a snapshot's meta", str(error)) from None
 
     def _read_trailer(self) -> tuple[int, int, int]:
-        start = self.size - _TRAILER_BYTES
-        data = self._files.pread(self._handle, _TRAILER_BYTES, start) if start >= len(self._head) else b""
-        if len(data) < _TRAILER_BYTES or _CHECKSUM.pack(crc32(data[: _TRAILER.size])) != data[_TRAILER.size :]:
+        start = self.size - TRAILER_BYTES
+        data = self._files.pread(self._handle, TRAILER_BYTES, start) if start >= len(self._head) else b""
+        if len(data) < TRAILER_BYTES or CHECKSUM.pack(crc32(data[: TRAILER.size])) != data[TRAILER.size :]:
             raise CorruptRecord(self.path, max(start, 0), "a trailer with a right checksum", f"{len(data)} bytes, none")
-        _, _, count, piece_bytes, whole = _TRAILER.unpack_from(data)
-        if len(self._head) + count * _PIECE.size + piece_bytes != start:
+        _, _, count, piece_bytes, whole = TRAILER.unpack_from(data)
+        if len(self._head) + count * PIECE.size + piece_bytes != start:
             raise CorruptRecord(self.path, start, f"{count} pieces of {piece_bytes} bytes", f"{self.size} bytes in all")
         return count, piece_bytes, whole
 
     def pieces(self) -> Iterator[bytes]:
         """The pieces in order, each verified; after the last one the whole is. Raises CorruptRecord where it is not."""
         offset, whole, count = len(self._head), crc32(self._head), 0
-        end = self.size - _TRAILER_BYTES
+        end = self.size - TRAILER_BYTES
         while offset < end:
-            head = self._files.pread(self._handle, _PIECE.size, offset)
-            size, checksum = _PIECE.unpack(head)
-            if not 0 < size <= min(end - offset - _PIECE.size, PIECE_BYTES_MAX):
+            head = self._files.pread(self._handle, PIECE.size, offset)
+            size, checksum = PIECE.unpack(head)
+            if not 0 < size <= min(end - offset - PIECE.size, PIECE_BYTES_MAX):
                 raise CorruptRecord(self.path, offset, f"piece {count} of {self.piece_count}", f"one of {size} bytes")
-            piece = self._files.pread(self._handle, size, offset + _PIECE.size)
+            piece = self._files.pread(self._handle, size, offset + PIECE.size)
             if crc32(piece) != checksum:
                 raise CorruptRecord(
                     self.path, offset, f"piece {count} with checksum {checksum:08x}", f"{crc32(piece):08x}"
                 )
             whole = crc32(head, whole)
-            offset, count = offset + _PIECE.size + size, count + 1
+            offset, count = offset + PIECE.size + size, count + 1
             yield piece
         if (count, whole) != (self.piece_count, self._whole):
             raise CorruptRecord(
@@ -131,14 +133,27 @@ class _Appending:
         self.size = self._synced = 0
 
     def append(self, buffers: list[bytes]) -> None:
-        self._files.pwritev(self.handle, buffers, self.size)
-        self.size += sum(map(len, buffers))
-        if self.size - self._synced >= _SYNC_EVERY_BYTES:
+        self.put(buffers)
+        if self.unflushed_bytes >= _SYNC_EVERY_BYTES:
             self.sync()
 
+    def put(self, buffers: list[bytes]) -> None:
+        """Append, and leave it to others when that is flushed."""
+        self._files.pwritev(self.handle, buffers, self.size)
+        self.size += sum(map(len, buffers))
+
+    def cut(self, size: int) -> None:
+        """What lies behind `size` is written again."""
+        self.size, self._synced = size, min(self._synced, size)
+
+    @property
+    def unflushed_bytes(self) -> int:
+        return self.size - self._synced
+
     def sync(self) -> None:
+        size = self.size
         self._files.sync(self.handle)
-        self._synced = self.size
+        self._synced = size
 
     def close(self) -> None:
         if self.handle >= 0:
@@ -158,7 +173,7 @@ class FileSnapshotWriter:
 
     def __init__(self, store: "FileSnapshots", group: GroupId, meta: SnapshotMeta, file: _Appending) -> None:
         self._store, self._group, self._meta, self._file = store, group, meta, file
-        head = pack_head(group, meta)
+        head = pack_head(group, meta, store.cluster)
         self._file.append([head])
         self._whole, self._pieces, self._bytes = crc32(head), 0, 0
 
@@ -168,7 +183,7 @@ class FileSnapshotWriter:
             return
         if len(chunk) > PIECE_BYTES_MAX:
             raise LimitExceeded("a piece of a snapshot", len(chunk), PIECE_BYTES_MAX)
-        head = _PIECE.pack(len(chunk), crc32(chunk))
+        head = PIECE.pack(len(chunk), crc32(chunk))
         self._whole = crc32(head, self._whole)
         self._pieces += 1
         self._bytes += len(chunk)
@@ -182,9 +197,9 @@ class FileSnapshotWriter:
 
     def finish(self) -> int:
         """Flush, name and make durable; the size in bytes."""
-        trailer = _TRAILER.pack(0, 0, self._pieces, self._bytes, self._whole)
+        trailer = TRAILER.pack(0, 0, self._pieces, self._bytes, self._whole)
         with writing_snapshot(self._file.path):
-            self._file.append([trailer, _CHECKSUM.pack(crc32(trailer))])
+            self._file.append([trailer, CHECKSUM.pack(crc32(trailer))])
             self._store.publish(self._group, self._meta, self._file)
         return self._file.size
 
@@ -196,17 +211,18 @@ class FileSnapshotWriter:
 class _Receiving:
     """A peer's snapshot, coming in."""
 
-    __slots__ = ("file", "meta", "total_bytes")
+    __slots__ = ("arrival", "file", "meta", "total_bytes")
 
-    def __init__(self, file: _Appending, meta: SnapshotMeta, total_bytes: int) -> None:
-        self.file, self.meta, self.total_bytes = file, meta, total_bytes
+    def __init__(self, file: _Appending, meta: SnapshotMeta, total_bytes: int, arrival: Arrival) -> None:
+        self.file, self.meta, self.total_bytes, self.arrival = file, meta, total_bytes, arrival
 
 
 class FileSnapshots:
     """The snapshots of all groups of one node, in one directory."""
 
-    def __init__(self, files: Files, path: str) -> None:
-        self._files, self.path = files, path
+    def __init__(self, files: Files, path: str, *, cluster: str = "") -> None:
+        """`cluster` names whose snapshots these are: another one's are refused. "": any."""
+        self._files, self.path, self.cluster = files, path, cluster
         self._newest: dict[GroupId, SnapshotMeta] = {}
         self._sizes: dict[GroupId, int] = {}
         self._receiving: dict[GroupId, _Receiving] = {}
@@ -214,13 +230,21 @@ class FileSnapshots:
     def find(self) -> dict[GroupId, SnapshotMeta]:
         """The newest snapshot of each group; changes nothing.
 
-        Raises CorruptRecord when a newest one is damaged: the log no longer reaches back behind it.
+        Raises CorruptRecord when a newest one is damaged: the log no longer reaches back behind it, WrongIdentity when
+        it is another cluster's or group's.
         """
         for group, ids in sorted(self._named().items()):
             newest = max(ids, key=lambda id_: (id_.index, id_.term))
             reader = SnapshotReader(self._files, self.path_of(group, newest))
             reader.close()
-            if (reader.group, reader.meta.id) != (group, newest):
+            check_owner(
+                reader.path,
+                group=group,
+                cluster=self.cluster,
+                found_group=reader.group,
+                found_cluster=reader.cluster,
+            )
+            if reader.meta.id != newest:
                 raise CorruptRecord(reader.path, 0, "the snapshot that the name says", f"{reader.meta.id}")
             self._newest[group], self._sizes[group] = reader.meta, reader.size
         return dict(self._newest)
@@ -312,45 +336,62 @@ class FileSnapshots:
             self._files.close(handle)
 
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
-        """Take raw bytes of a peer's file; the offset wanted next, `total_bytes` when the whole is verified and named.
+        """Take raw bytes of a peer's file, verified as they come; the offset wanted next.
 
-        Offset 0 starts over, any other gap keeps what is there; 0 comes back for a damaged or unknown one.
+        `total_bytes` comes back when all of it is there and good: `keep_received` makes it this node's newest. A
+        damaged part is wanted again. Another snapshot takes the place of the one that was coming, at its offset 0.
+        Raises WrongIdentity for another cluster's or group's; DiskFailed.
         """
         coming = self._receiving.get(group)
         with writing_snapshot(self.path_of(group, meta.id, "part")):
-            if offset == 0:
-                self._give_up(group)
-                file = _Appending(self._files, self.path_of(group, meta.id, "part"))
-                coming = self._receiving[group] = _Receiving(file, meta, total_bytes)
-            elif coming is None or coming.meta != meta or coming.total_bytes != total_bytes:
-                return 0
-            file = coming.file
+            if coming is None or coming.meta != meta or coming.total_bytes != total_bytes:
+                if offset != 0 or total_bytes < HEAD.size + TRAILER_BYTES:
+                    return 0
+                coming = self._begin_receiving(group, meta, total_bytes)
+            file, arrival = coming.file, coming.arrival
             if offset != file.size or offset + len(data) > total_bytes:
                 return file.size
-            if data:
-                file.append([data])
-            if file.size < total_bytes:
-                return file.size
-            del self._receiving[group]
-            if not self._is_whole(group, meta, file):
-                file.drop()
-                return 0
-            self.publish(group, meta, file)
-            return total_bytes
+            try:
+                arrival.take(data)
+                if arrival.taken > file.size:  # all of it, or the good part
+                    file.put([data[: arrival.taken - file.size]])
+                elif arrival.taken:
+                    file.cut(arrival.taken)
+                else:
+                    self._give_up(group)
+                    return 0
+            except (WrongIdentity, OSError):
+                self._give_up(group)
+                raise
+            return file.size
 
-    def _is_whole(self, group: GroupId, meta: SnapshotMeta, file: _Appending) -> bool:
-        try:
-            reader = SnapshotReader(self._files, file.path)
-        except (CorruptRecord, IncompatibleVersion):
-            return False
-        try:
-            for _ in reader.pieces():
-                pass
-            return reader.group == group and reader.meta == meta
-        except CorruptRecord:
-            return False
-        finally:
-            reader.close()
+    def _begin_receiving(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> _Receiving:
+        self._give_up(group)
+        path = self.path_of(group, meta.id, "part")
+        where = f"the snapshot {meta.id.term}:{meta.id.index} that the leader of group {group} sends"
+        arrival = Arrival(where, group, meta, total_bytes, cluster=self.cluster)
+        coming = _Receiving(_Appending(self._files, path), meta, total_bytes, arrival)
+        self._receiving[group] = coming
+        return coming
+
+    def unflushed_received(self, group: GroupId) -> int:
+        """How many bytes of what comes in wait for a flush."""
+        coming = self._receiving.get(group)
+        return coming.file.unflushed_bytes if coming is not None else 0
+
+    def flush_received(self, group: GroupId) -> None:
+        """Flush what has come so far; may be called in another thread."""
+        coming = self._receiving.get(group)
+        if coming is not None:
+            with writing_snapshot(coming.file.path):
+                coming.file.sync()
+
+    def keep_received(self, group: GroupId) -> None:
+        """Flush, name and make durable what `receive` has found whole; may be called in another thread."""
+        coming = self._receiving.pop(group)
+        assert coming.arrival.is_whole, f"{coming.file.path} is not whole: {coming.arrival.verified} bytes are good"
+        with writing_snapshot(coming.file.path):
+            self.publish(group, coming.meta, coming.file)
 
     def _give_up(self, group: GroupId) -> None:
         coming = self._receiving.pop(group, None)
