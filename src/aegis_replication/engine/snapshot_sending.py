@@ -152,6 +152,11 @@ class SnapshotSending:
             return self._pace.ready_ms
         return float("inf")
 
+    def sent_bytes(self, target: NodeId) -> int:
+        """How far the transfer to `target` is."""
+        transfer = self._transfers.get(target)
+        return transfer.sent if transfer is not None else 0
+
     def in_flight_bytes(self, target: NodeId) -> int:
         """How much was sent to `target` and not acknowledged."""
         transfer = self._transfers.get(target)

@@ -18,6 +18,7 @@ from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.network import Weather
 from aegis_replication.simulation.plan import HEAVY, KINDS, Plan
 from aegis_replication.simulation.sectors import SECTOR_BYTES
+from aegis_replication.simulation.transfers import TransferFaults, TransferPlan
 from aegis_replication.simulation.workload import Client
 
 
@@ -25,16 +26,17 @@ class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
     # fmt: off
-    __slots__ = ("churn", "clocks", "cluster", "damaged", "plan", "random", "_awaited",
+    __slots__ = ("churn", "clocks", "cluster", "damaged", "plan", "random", "transfers", "_awaited",
                  "_dismissed", "_kinds", "_timeout_ms", "_weights")
     # fmt: on
 
-    def __init__(self, cluster: Cluster, plan: Plan, clock_plan: ClockPlan) -> None:
+    def __init__(self, cluster: Cluster, plan: Plan, clock_plan: ClockPlan, transfers: TransferPlan) -> None:
         self.cluster = cluster
         self.plan = plan
         self.random: Random = cluster.clock.random("nemesis")
         self.churn = Churn(cluster, cluster.clock.random("churn"))
         self.clocks = ClockFaults(cluster, clock_plan, cluster.clock.random("clock faults"))
+        self.transfers = TransferFaults(cluster, transfers, cluster.clock.random("transfer faults"))
         self._kinds = (*plan.kinds, *clock_plan.kinds)
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
@@ -46,12 +48,14 @@ class Nemesis:
     def begin(self) -> None:
         self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
         self._later(50.0, self._revive)
+        self.transfers.begin()
 
     def dismiss(self) -> None:
         """Nothing more goes wrong. What is broken stays so until the cluster recovers."""
         self._dismissed = True
         self.churn.settle()
         self.clocks.settle()
+        self.transfers.settle()
         for host in self.cluster.hosts.values():
             host.disk.put_back()
 

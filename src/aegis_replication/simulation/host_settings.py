@@ -18,7 +18,7 @@ from aegis_replication.storage.base import Storage
 HostState: TypeAlias = Literal["down", "up", "paused", "refused"]
 """`refused`: its disk is damaged, the node said so and did not start."""
 
-CHUNK_BYTES: Final = 500
+CHUNK_BYTES: Final = 120
 """Small, so that a snapshot takes several."""
 
 WALL_EPOCH_MS: Final = 1_700_000_000_000

@@ -20,7 +20,7 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, clocks, mutants
+from aegis_replication.simulation import churn, clocks, mutants, transfers
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
@@ -30,7 +30,7 @@ from aegis_replication.simulation.plan import COUNTED as PLANNED
 from aegis_replication.simulation.plan import Plan, draw_plan
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 
-COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED)
+COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *transfers.COUNTED)
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
@@ -125,11 +125,12 @@ class Play:
         self.plan: Plan = churn.with_churn(plan, Random(f"{seed}/members"))
         self.clocks: ClockPlan = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
         plan = self.plan
+        transfer_plan = transfers.draw_transfer_plan(Random(f"{seed}/transfers"))
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
             plan.nodes,
             seed=seed,
-            config=plan.config(),
+            config=transfers.quick_to_forget(plan.config(), transfer_plan),
             groups=groups,
             weather=plan.weather,
             speed=DiskSpeed(plan.flush_ms),
@@ -144,7 +145,7 @@ class Play:
             limits=ReplicaLimits(frame_bytes=plan.segment_bytes // 4, frame_commands=plan.frame_commands),
         )
         self.workload: Workload = (subject or KeyValueSubject()).make_workload(groups, plan.skew, plan.is_uniform)
-        self.nemesis = Nemesis(self.cluster, plan, self.clocks)
+        self.nemesis = Nemesis(self.cluster, plan, self.clocks, transfer_plan)
         choose = elsewhere(self.workload.choose, self.clocks.reads_elsewhere)
         for index in range(1, plan.clients + 1):
             self.cluster.add_client(

@@ -16,6 +16,7 @@ from aegis_replication.simulation.checkers.linearizability import Operation
 from aegis_replication.simulation.checkers.machines import MachineChecker, WatchedMachine
 from aegis_replication.simulation.checkers.members import MembersChecker
 from aegis_replication.simulation.checkers.model import SessionModel
+from aegis_replication.simulation.checkers.transfers import check_named, check_sent
 from aegis_replication.simulation.checkers.user_model import Query, UserModel
 from aegis_replication.simulation.checkers.witness import check_in_order
 from aegis_replication.simulation.host import Host
@@ -68,6 +69,7 @@ class Watch:
             durability.on_sent(node, group, target, message)
             agreement[group].on_sent(node, target, message)
             self.members[group].on_sent(node, target, message, host.replica(group))
+            check_sent(node, target, message, host.replica(group), host.settings.limits.chunk_bytes)
         for write in effects.writes:
             durability.shadow(node, write.group).write(write)
             agreement[write.group].on_write(node, write, host.replica(write.group))
@@ -81,6 +83,7 @@ class Watch:
 
     def on_snapshot(self, host: Host, group: GroupId, meta: SnapshotMeta) -> None:
         self.durability.shadow(host.node, group).name_snapshot(meta.id)
+        check_named(host, group, meta)
 
     def on_turn(self, host: Host) -> None:
         for group, replica in host.engine.replicas.items():

@@ -7,10 +7,11 @@ from aegis_replication.simulation.mutants.members import MEMBERS
 from aegis_replication.simulation.mutants.mutant import Mutant
 from aegis_replication.simulation.mutants.reads import READS
 from aegis_replication.simulation.mutants.storage import STORAGE
+from aegis_replication.simulation.mutants.transfers import TRANSFERS
 
 __all__ = ["MUTANTS", "Mutant", "find"]
 
-MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE)
+MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE, *TRANSFERS)
 
 
 def find(name: str) -> Mutant:
