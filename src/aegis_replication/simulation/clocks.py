@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from aegis_replication.admin import AdminRequest, SetLease
+from aegis_replication.admin import AdminRequest, SetLease, Transfer
+from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.lease import CLOCK_ERROR
 from aegis_replication.simulation import churn
 from aegis_replication.simulation.cluster import Cluster
@@ -24,6 +25,7 @@ class ClockPlan(msgspec.Struct, frozen=True):
     clock_error: float = 0.0  # how much too fast or slow a clock may run; CLOCK_ERROR is what must be survived
     reads_elsewhere: float = 0.0  # part of the reads that any replica is asked
     kinds: tuple[str, ...] = ()  # of the strikes here
+    is_alone: bool = False  # nothing else goes wrong, that would end a lease before it could do harm
 
 
 def draw_clock_plan(random: Random, others: Collection[str] = ()) -> ClockPlan:
@@ -34,8 +36,10 @@ def draw_clock_plan(random: Random, others: Collection[str] = ()) -> ClockPlan:
     has_churn = bool(set(others) & churn.STRIKES.keys())
     if random.random() < (0.75 if has_churn else 0.4):
         return ClockPlan()
+    is_alone = not has_churn and random.random() < 0.6
     return ClockPlan(
-        lease=random.random() < 0.75,
+        lease=is_alone or random.random() < 0.75,
+        is_alone=is_alone,
         clock_error=random.choice((0.0, 0.01, CLOCK_ERROR, CLOCK_ERROR)),
         reads_elsewhere=random.choice((0.0, 0.4, 0.8)),
         kinds=(1 if has_churn else 4) * tuple(kind for kind in STRIKES if random.random() < 0.75),
@@ -118,6 +122,43 @@ class ClockFaults:
         self._later(3.0 * config.election_timeout_max_ms, cluster.network.heal)
         cluster.faults["leader_overtaken"] += 1
 
+    def lag(self) -> None:
+        """All that a leader says comes late at one replica, which is asked all the while what it knows."""
+        host = self._leading()
+        others = [] if host is None else self._others(host)
+        if host is None or not others:
+            return
+        random, config = self._random, host.settings.config
+        late = random.choice(others)
+        self._cluster.network.slow(host.node, late.node, config.election_timeout_min_ms * random.uniform(0.2, 0.8))
+        for _ in range(60):
+            self._later(config.election_timeout_min_ms * random.uniform(0.0, 4.0), self._press, host, late)
+        self._later(4.0 * config.election_timeout_min_ms, self._cluster.network.heal)
+        self._cluster.faults["replica_late"] += 1
+
+    def hand_over(self) -> None:
+        """A leader hands over and hears nothing of what comes of it, while clients ask it and its successor."""
+        host = self._leading()
+        if host is None or len(self._cluster.nodes) < 3:
+            return
+        operator = self._asked_operator()
+        if operator.is_idle:
+            operator.do(Task([Transfer(None)], lambda request, done: None, must=False))
+            self._deafen_when_sent(host, 200)
+
+    def _deafen_when_sent(self, host: Host, patience_ms: int) -> None:
+        roles = [replica.raft.current_role for replica in host.engine.replicas.values()] if host.is_up else []
+        if any(isinstance(role, Leader) and role.handover is not None and role.handover.is_sent for role in roles):
+            for other in self._others(host):
+                self._cluster.cut(other.node, host.node)
+            timeout_ms = host.settings.config.election_timeout_min_ms
+            for _ in range(30):
+                self._later(self._random.uniform(0.0, timeout_ms), self._press, host)
+            self._later(2.0 * timeout_ms, self._cluster.network.heal)
+            self._cluster.faults["deaf_handover"] += 1
+        elif roles and patience_ms > 0:
+            self._later(1.0, self._deafen_when_sent, host, patience_ms - 1)
+
     def forget(self) -> None:
         """A leader keeps a bare majority, whose other members restart: they have heard it and don't remember.
 
@@ -167,11 +208,11 @@ class ClockFaults:
             after_ms = voter.settings.config.election_timeout_max_ms * self._random.uniform(0.3, 1.0)
             self._later(after_ms, cluster.network.mend, leader.node, voter.node)
 
-    def _press(self, host: Host) -> None:
-        """One client asks the leader that is cut off, another one of those that may have a new one."""
+    def _press(self, host: Host, other: Host | None = None) -> None:
+        """One client asks the leader that is cut off, another `other`, or one of those that may have a new one."""
         clients = [client for client in self._cluster.clients.values() if client.index > 0]
         self._random.choice(clients).press(host.node, 1)
-        self._random.choice(clients).press(self._random.choice(self._others(host)).node, 1)
+        self._random.choice(clients).press((other or self._random.choice(self._others(host))).node, 1)
 
     def _others(self, host: Host) -> list[Host]:
         return [other for other in self._cluster.hosts.values() if other is not host]
@@ -182,10 +223,14 @@ class ClockFaults:
 
     def switch_lease(self) -> None:
         """An operator wants leases, or doesn't want them any more."""
+        operator = self._asked_operator()
+        if operator.is_idle:
+            operator.do(Task([SetLease(self._random.random() < 0.75)], self._on_switched, must=False))
+
+    def _asked_operator(self) -> Operator:
         if self._operator is None:
             self._operator = self._cluster.add_operator()
-        if self._operator.is_idle:
-            self._operator.do(Task([SetLease(self._random.random() < 0.75)], self._on_switched, must=False))
+        return self._operator
 
     def _on_switched(self, request: AdminRequest, done: bool) -> None:
         if done:
@@ -219,8 +264,18 @@ STRIKES: dict[str, Callable[[ClockFaults], None]] = {
     "drift": ClockFaults.drift,
     "stall": ClockFaults.stall,
     "overtake": ClockFaults.overtake,
+    "lag": ClockFaults.lag,
+    "hand_over": ClockFaults.hand_over,
     "forget": ClockFaults.forget,
     "switch_lease": ClockFaults.switch_lease,
 }
 
-COUNTED: tuple[str, ...] = ("clock_drift", "process_stalled", "leader_overtaken", "leader_forgotten", "lease_switched")
+COUNTED: tuple[str, ...] = (
+    "clock_drift",
+    "process_stalled",
+    "leader_overtaken",
+    "replica_late",
+    "deaf_handover",
+    "leader_forgotten",
+    "lease_switched",
+)

@@ -37,7 +37,7 @@ class Nemesis:
         self.churn = Churn(cluster, cluster.clock.random("churn"))
         self.clocks = ClockFaults(cluster, clock_plan, cluster.clock.random("clock faults"))
         self.transfers = TransferFaults(cluster, transfers, cluster.clock.random("transfer faults"))
-        self._kinds = (*plan.kinds, *clock_plan.kinds)
+        self._kinds = clock_plan.kinds if clock_plan.is_alone and clock_plan.kinds else (*plan.kinds, *clock_plan.kinds)
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         # The one node whose disk has turned bits; never two at once.
         self.damaged: NodeId | None = None

@@ -125,7 +125,9 @@ class Play:
         self.plan: Plan = churn.with_churn(plan, Random(f"{seed}/members"))
         self.clocks: ClockPlan = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
         plan = self.plan
-        transfer_plan = transfers.draw_transfer_plan(Random(f"{seed}/transfers"))
+        is_alone = self.clocks.is_alone  # what waits for a certain moment must not be disturbed
+        drawn = transfers.draw_transfer_plan(Random(f"{seed}/transfers"))
+        transfer_plan = transfers.TransferPlan() if is_alone else drawn
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
             plan.nodes,
