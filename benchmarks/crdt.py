@@ -8,10 +8,7 @@ with all work that the call asks for: ours makes a delta for each change; pycrdt
 it is also measured with one transaction per change.
 """
 
-import argparse
 import gc
-import os
-import platform
 import statistics
 import sys
 import time
@@ -20,12 +17,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from aegis_replication.crdt import LWWMap, ORMap, ORSet, Text
 
 sys.path.insert(0, str(Path(__file__).parent))
-from growth_plot import draw
+from report import options, ratio_of, report
 
 GROWTH = [100, 1_000, 10_000, 100_000, 1_000_000]
 
@@ -34,30 +29,17 @@ Case = Callable[[int], Callable[[], Any]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure replicated types beside other packages.")
-    parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
-    parser.add_argument("--keys", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--plot", type=Path, help="measure growth too, and draw it into this SVG file")
-    arguments = parser.parse_args()
-    figures = compared(arguments.keys, arguments.rounds)
-    figures["python"] = platform.python_version()
-    figures["machine"] = {"processor": platform.machine(), "cores": os.cpu_count()}
-    if arguments.plot:
-        figures["growth_ns"] = growth()
-        title = "Replicated types: time per operation as the object grows"
-        arguments.plot.write_text(draw(title, "elements, keys or characters", "ns per operation", figures["growth_ns"]))
-    if arguments.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode())
-        return
-    for name, value in figures["operation_ns"].items():
-        print(f"{name:36}{value:14,.0f} ns per key")
-    for name, value in figures["delta_bytes"].items():
-        print(f"{name:36}{value:14,} bytes for one change")
-    for name, value in figures["ratios"].items():
-        print(f"{name:36}{value:14,.2f} times")
-    if figures["left_out"]:
-        print(f"not installed, so left out: {', '.join(figures['left_out'])}")
+    asked = options("Measure replicated types beside other packages.", keys=10_000, rounds=7)
+    title = "Replicated types: time per operation as the object grows"
+    labels = title, "elements, keys or characters", "ns per operation"
+    report(asked, compared(asked.keys, asked.rounds), rows, growth, labels)
+
+
+def rows(figures: dict[str, Any]) -> list[str]:
+    return [
+        *(f"{name:36}{value:14,.0f} ns per key" for name, value in figures["operation_ns"].items()),
+        *(f"{name:36}{value:14,} bytes for one change" for name, value in figures["delta_bytes"].items()),
+    ]
 
 
 def compared(key_count: int, rounds: int) -> dict[str, Any]:
@@ -259,11 +241,7 @@ def ratios(nanoseconds: dict[str, float]) -> dict[str, float]:
         "LWWMap.set over crdts": ("crdts LWWMap.set", "LWWMap.set, new keys"),
         "merge over crdts": ("crdts LWWMap merge", "LWWMap.merge into an empty one"),
     }
-    return {
-        name: round(nanoseconds[peer] / nanoseconds[mine], 2)
-        for name, (peer, mine) in pairs.items()
-        if peer in nanoseconds
-    }
+    return ratio_of(nanoseconds, pairs)
 
 
 def growth() -> dict[str, list[tuple[int, float]]]:

@@ -6,10 +6,7 @@
 Peers that aren't installed are left out and named (`make bench-peers` installs them).
 """
 
-import argparse
 import gc
-import os
-import platform
 import statistics
 import sys
 import time
@@ -17,8 +14,6 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from aegis_replication.hash import (
     AnchorHash,
@@ -32,7 +27,7 @@ from aegis_replication.hash import (
 from aegis_replication.hash.arrays import jump_array
 
 sys.path.insert(0, str(Path(__file__).parent))
-from growth_plot import draw
+from report import options, ratio_of, report
 
 NODE_COUNT = 10
 NODES = [f"node-{index}" for index in range(NODE_COUNT)]
@@ -130,11 +125,7 @@ def ratios(nanoseconds: dict[str, float]) -> dict[str, float]:
         "jump_array_over_jump_extension": ("jump_extension", "jump_array"),
         "jump_bucket_many_over_jump_extension": ("jump_extension", "jump_bucket_many"),
     }
-    return {
-        name: round(nanoseconds[peer] / nanoseconds[ours], 2)
-        for name, (peer, ours) in pairs.items()
-        if peer in nanoseconds and ours in nanoseconds
-    }
+    return ratio_of(nanoseconds, pairs)
 
 
 def growth(rounds: int) -> dict[str, list[tuple[int, float]]]:
@@ -169,29 +160,13 @@ _PRIMES = {100: 101, 1_000: 1_009, 10_000: 10_007, 100_000: 100_003, 1_000_000: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure placements beside other packages.")
-    parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
-    parser.add_argument("--keys", type=int, default=20_000, help="keys per round")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--plot", type=Path, help="measure growth too, and draw it into this SVG file")
-    arguments = parser.parse_args()
-    figures = compared(arguments.keys, arguments.rounds)
-    figures["python"] = platform.python_version()
-    figures["machine"] = {"processor": platform.machine(), "cores": os.cpu_count()}
-    if arguments.plot:
-        series = growth(5)
-        figures["growth_ns"] = series
-        title = "Placement: time per lookup as the tables grow"
-        arguments.plot.write_text(draw(title, "entries (points, nodes, slots ...)", "ns per lookup", series))
-    if arguments.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode())
-        return
-    for name, value in figures["lookup_ns"].items():
-        print(f"{name:24}{value:10.1f} ns per key {1e3 / value:9.2f} M/s")
-    for name, value in figures["ratios"].items():
-        print(f"{name:40}{value:6.2f} times")
-    if figures["left_out"]:
-        print(f"not installed, so left out: {', '.join(figures['left_out'])}")
+    asked = options("Measure placements beside other packages.", keys=20_000, rounds=15)
+    labels = "Placement: time per lookup as the tables grow", "entries (points, nodes, slots ...)", "ns per lookup"
+    report(asked, compared(asked.keys, asked.rounds), rows, lambda: growth(5), labels)
+
+
+def rows(figures: dict[str, Any]) -> list[str]:
+    return [f"{name:24}{value:10.1f} ns per key {1e3 / value:9.2f} M/s" for name, value in figures["lookup_ns"].items()]
 
 
 if __name__ == "__main__":

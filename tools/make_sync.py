@@ -1,6 +1,6 @@
 """How does the blocking API come about? Written from the async one: same names, same signatures, same words.
 
-`make sync` writes src/aegis_replication/sync/client.py and local.py; a test in tests/house notices when that is due.
+`make sync` writes client.py, operations.py and local.py of sync/; tests/house notices when that is due.
 """
 
 import ast
@@ -14,21 +14,23 @@ PACKAGE = Path(__file__).parents[1] / "src" / "aegis_replication"
 
 # By file that is written: which classes and functions have a blocking twin, and where they come from.
 FILES = {
+    "sync/operations.py": (("MembersClient", "client.members"), ("BackupClient", "client.backup")),
     "sync/client.py": (
         ("WriteBatch", "client.batch"),
-        ("MembersClient", "client.members"),
         ("Client", "client.client"),
         ("connect", "client.client"),
     ),
     "sync/local.py": (("Database", "local"), ("LocalCluster", "local"), ("open", "local")),
 }
 QUESTIONS = {
+    "sync/operations.py": "What can an operator's program ask without `await`? Members, and backups.",
     "sync/client.py": "What can be asked of a cluster without `await`? The client, for any number of threads.",
     "sync/local.py": "How does a blocking program hold a database or a cluster of its own? open() and LocalCluster.",
 }
 TWINS = {
     "WriteBatch": "aegis_replication.sync.client",
-    "MembersClient": "aegis_replication.sync.client",
+    "MembersClient": "aegis_replication.sync.operations",
+    "BackupClient": "aegis_replication.sync.operations",
     "Client": "aegis_replication.sync.client",
     "MachineProxy": "aegis_replication.sync.machines",
     "Database": "aegis_replication.sync.local",

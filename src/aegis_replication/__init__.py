@@ -56,6 +56,7 @@ _HOMES = {
     "Unavailable": "errors",
     "OutcomeUnknown": "errors",
     "DeadlineExceeded": "errors",
+    "DiskFull": "errors",
     "StorageError": "errors",
 }
 _MODULES = (

@@ -27,6 +27,7 @@ from aegis_replication.errors import AegisError as AegisError
 from aegis_replication.errors import CommandFailed as CommandFailed
 from aegis_replication.errors import ConfigError as ConfigError
 from aegis_replication.errors import DeadlineExceeded as DeadlineExceeded
+from aegis_replication.errors import DiskFull as DiskFull
 from aegis_replication.errors import InvalidArgument as InvalidArgument
 from aegis_replication.errors import InvalidCommand as InvalidCommand
 from aegis_replication.errors import LevelNotSupported as LevelNotSupported

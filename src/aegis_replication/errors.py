@@ -72,6 +72,10 @@ class Overloaded(Retryable):
     """Too much is waiting already; the request was not taken. Send again after a pause."""
 
 
+class DiskFull(Retryable):
+    """A node's disk has no room for more: nothing was written. Reads go on, and writes do as soon as there is room."""
+
+
 class ChangePending(Retryable):
     """The leader is busy with another change of members or a hand-over, or too new for one: ask again in a moment."""
 
@@ -156,7 +160,7 @@ class IncompatibleVersion(AegisError):
 
 
 class DiskFailed(StorageError):
-    """The disk refused a write or a flush: the node stops and acknowledges nothing more (its log stays as it is)."""
+    """The disk refused a write or a flush, and not for lack of room: the node stops and acknowledges nothing more."""
 
 
 # --- the network ----------------------------------------------------------------------------------------------------

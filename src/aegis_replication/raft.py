@@ -17,6 +17,7 @@ from aegis_replication.consensus.config import RaftConfig as RaftConfig
 from aegis_replication.errors import (
     AegisError,
     DeadlineExceeded,
+    DiskFull,
     InvalidArgument,
     InvalidCommand,
     NotAnInteger,
@@ -232,4 +233,6 @@ def _retryable(status: int, body: bytes, what: str) -> AegisError:
         return OutcomeUnknown(what, str(detail))
     if status == wire.OVERLOADED:
         return Overloaded(str(detail))
+    if status == wire.DISK_FULL:
+        return DiskFull(str(detail))
     return Unavailable(f"{what}: {detail}")

@@ -39,7 +39,7 @@ READ_INDEX, READ_INDEX_REPLY = range(8, 10)
 ALIVE: Final = 14  # empty; between peers' transports, the accepting side answers each with one
 PIECE: Final = 15  # part of a large packet: u8 last | bytes
 PIECE_BYTES: Final = 256 * 1024  # a peer's packet above this goes in pieces, so that urgent ones fit between them
-COMMAND, QUERY, STATUS, PING, ADMIN, READ = range(16, 22)
+COMMAND, QUERY, STATUS, PING, ADMIN, READ, BACKUP = range(16, 23)
 REPLY: Final = 32
 HELLO: Final = 255
 
@@ -263,7 +263,8 @@ REPLY_HEAD: Final = Layout("<IBQB")  # length, kind, request id, status
     NOT_AN_INTEGER,  # text
     REFUSED,  # text; beyond the session's window, wrong epoch, locked: had no effect and leaves no trace
     CHANGE_REFUSED,  # [error's name, text]; a change of members or a hand-over that can't be made as asked, or not now
-) = range(11)
+    DISK_FULL,  # text; the leader's disk has no room for more: had no effect
+) = range(12)
 
 
 class Request(NamedTuple):
@@ -290,6 +291,25 @@ def decode_read(body: bytes) -> tuple[int, bytes]:
     if len(body) < _STALENESS.size:
         raise ProtocolError(f"a read of {len(body)} bytes says not how old its answer may be")
     return _STALENESS.unpack_from(body)[0], body[_STALENESS.size :]
+
+
+def encode_backup_read(snapshot: EntryId, offset: int) -> bytes:
+    """The body of a BACKUP that asks for some of a snapshot's file; an empty one asks for a snapshot to be made."""
+    return _ENCODER.encode((snapshot.term, snapshot.index, offset))
+
+
+def decode_backup_read(body: bytes) -> tuple[EntryId, int]:
+    """Which snapshot, and from where. Raises ProtocolError for anything else."""
+    try:
+        term, index, offset = _BACKUP_DECODER.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"malformed request for a backup: {error}") from None
+    if min(term, index, offset) < 0 or max(term, index, offset) >= 1 << 63:
+        raise ProtocolError(f"a backup of snapshot {term}:{index} from byte {offset}: no node has that")
+    return EntryId(term, index), offset
+
+
+_BACKUP_DECODER: "msgspec.msgpack.Decoder[tuple[int, int, int]]" = msgspec.msgpack.Decoder(tuple[int, int, int])
 
 
 def encode_reply(request: int, status: int, body: bytes) -> bytes:

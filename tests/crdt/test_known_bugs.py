@@ -16,8 +16,10 @@ from aegis_replication.crdt import (
     ORSet,
     Replica,
     ResettableCounter,
+    RWSet,
     Text,
 )
+from aegis_replication.errors import BehindStableCut
 
 
 def test_an_element_removed_on_two_replicas_stays_removed() -> None:
@@ -329,3 +331,32 @@ def test_the_same_deltas_in_any_order_give_equal_digests() -> None:
                 late.merge(order[0])
             digests.add(late.digest())
         assert digests == {whole.digest()}
+
+
+def test_an_add_from_after_a_collection_outlives_the_remove_that_was_collected() -> None:
+    """Our own: the add's delta says nothing of the remove, and was dropped with it where that was collected later."""
+    a, b = RWSet("a"), RWSet("b")
+    a.remove("x")
+    b.merge(a)
+    cut = a.context()
+
+    a.collect(cut)
+    b.merge(a.add("x"))
+    seen_at_once = b.value()
+    b.collect(cut)
+    a.merge(b)
+
+    assert seen_at_once == b.value() == a.value() == {"x"}
+
+
+def test_a_delta_from_after_a_collection_is_refused_by_a_replica_that_was_away() -> None:
+    a, away = RWSet("a"), RWSet("b")
+    away.add("y")
+    before = away.to_bytes()
+    a.remove("x")
+    a.collect(a.context())
+
+    with pytest.raises(BehindStableCut, match="Start it anew"):
+        away.merge(a.add("x"))
+
+    assert away.to_bytes() == before

@@ -190,6 +190,7 @@ LIVES: dict[str, Life] = {
     "ORMap of registers and flags": Life(
         ORMap, nested(2, (LWWRegister, change_last_write), (EWFlag, change_flag), (Bag, change_bag))
     ),
+    "ORMap of sets where removes win": Life(ORMap, nested(2, (RWSet, change_set))),
     "ORMap in ORMaps": Life(ORMap, change_deep),
 }
 

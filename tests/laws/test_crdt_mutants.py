@@ -241,6 +241,16 @@ def collect_without_telling(patch: Patch) -> None:
     patch.setattr(replica, "_opened", lambda other: (*opened(other)[:2], delta.NOTHING))
 
 
+def ignore_the_cut_of_a_delta(patch: Patch) -> None:
+    """Whole states tell of a collection, deltas don't: an add from after it meets the remove that was collected."""
+    opened = replica._opened
+    patch.setattr(
+        replica,
+        "_opened",
+        lambda other: (*opened(other)[:2], delta.NOTHING if isinstance(other, Delta) else other._stable),
+    )
+
+
 def part_without_the_gone(patch: Patch) -> None:
     decompose = Delta.decompose
     patch.setattr(Delta, "decompose", lambda self: [part for part in decompose(self) if part._store])
@@ -269,6 +279,7 @@ MUTANTS = [
     Mutant("collected before it is stable", collect_what_is_not_stable, law_of(law_collect, "LWWMap")),
     Mutant("folded to another sum", fold_into_the_lowest_dot, law_of(law_collect, "ResettableCounter")),
     Mutant("collected without telling", collect_without_telling, law_of(law_collect, "RWSet")),
+    Mutant("the cut of a delta ignored", ignore_the_cut_of_a_delta, law_of(law_collect, "RWSet")),
     Mutant("parts without what is gone", part_without_the_gone, law_of(law_parts, "ORSet")),
 ]
 SEEDS = 400

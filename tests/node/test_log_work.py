@@ -29,7 +29,15 @@ class SlowDisk:
 def log_work(flushed: list[Sequence[LogWrite]], failed: list[BaseException]) -> LogWork:
     storage = MemoryStorage(Identity("tests", "n1", 1))
     loop = asyncio.get_running_loop()
-    return LogWork(storage, loop, quiet_ms=0.0, stall_ms=150.0, on_flushed=flushed.append, on_failed=failed.append)
+    return LogWork(
+        storage,
+        loop,
+        quiet_ms=0.0,
+        stall_ms=150.0,
+        on_flushed=flushed.append,
+        on_failed=failed.append,
+        on_room=lambda event: None,
+    )
 
 
 async def test_nothing_is_due_while_a_flush_goes_on_aside(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ power-cut           what was written reaches the file only when it is flushed, s
                     machine without power does; kill -9 alone proves nothing, since the system keeps what was written
 aside               flushes go to the helper process from the start
 failing-disk        every write fails once a file "fail-n1" lies beside the data directory n1
+full-disk           no write finds room while a file "full-n1" lies beside the data directory n1
 reply-before-flush  a mistake: writes count as flushed when they aren't
 """
 
@@ -139,6 +140,29 @@ def fail_on_demand() -> None:
     directory.RealFiles = FailingFiles
 
 
+def fill_on_demand() -> None:
+    class FullFiles(RealFiles):
+        def open(self, path: str, mode: Mode, *, dsync: bool = False) -> int:
+            if mode == "create":
+                self._maybe_refuse()
+            return super().open(path, mode, dsync=dsync)
+
+        def pwritev(self, handle: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
+            self._maybe_refuse()
+            super().pwritev(handle, buffers, offset)
+
+        def allocate(self, handle: int, size: int) -> None:
+            self._maybe_refuse()
+            super().allocate(handle, size)
+
+        def _maybe_refuse(self) -> None:
+            data = Path(sys.argv[sys.argv.index("--data") + 1])
+            if data.with_name(f"full-{data.name}").exists():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    directory.RealFiles = FullFiles
+
+
 def reply_before_flush() -> None:
     write = directory.DirectoryStorage.write
 
@@ -152,6 +176,7 @@ CHANGES = {
     "power-cut": cut_power,
     "aside": flush_aside,
     "failing-disk": fail_on_demand,
+    "full-disk": fill_on_demand,
     "reply-before-flush": reply_before_flush,
 }
 

@@ -89,6 +89,20 @@ def test_a_cut_is_one_way_and_takes_what_is_on_its_way() -> None:
     assert world.faults["partition_one_way"] == 6
 
 
+def test_what_arrives_over_a_link_can_be_kept() -> None:
+    world = World()
+    kept: list[bytes] = []
+    world.network.keep("a", "b", kept)
+    world.carry(3)
+    world.carry(2, "b", "a")
+
+    world.network.keep_nothing()
+    world.carry(3)
+
+    assert sorted(kept) == [b"000", b"001", b"002"]
+    assert len(world.arrived) == 8
+
+
 def test_a_split_stops_both_ways_until_it_heals() -> None:
     world = World()
     world.network.split(["a"], ["b", "c"])

@@ -39,6 +39,19 @@ def test_what_was_synced_survives_and_what_was_not_can_go() -> None:
     assert read(disk) == b"old" * 400
 
 
+def test_a_write_can_lose_its_beginning_alone() -> None:
+    size = 8 * SECTOR_BYTES
+    for seed in range(10):
+        disk = disk_with(b"o" * size, seed=seed)
+        disk.pwritev(disk.open(PATH, "write"), [b"n" * size], 0)
+
+        disk.cut_power("beginning")
+
+        lost = read(disk).count(b"o")
+        assert 0 < lost <= 3 * SECTOR_BYTES, f"seed {seed}"
+        assert read(disk) == b"o" * lost + b"n" * (size - lost), f"seed {seed}"
+
+
 def test_a_write_through_a_durable_handle_survives() -> None:
     disk = disk_with(b"old")
     handle = disk.open(PATH, "write", dsync=True)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from storage_lab import Lab
 
+from aegis_replication.errors import DiskFull
 from aegis_replication.ids import GroupId, LogIndex
 from aegis_replication.log import NOTHING, Entry, HardState, LogWrite, RecoveredGroup, SnapshotMeta
 from aegis_replication.simulation.disk import Losing, PowerCut
@@ -118,7 +119,7 @@ class Life:
         durable = self.random.random() < 0.6
         for write in writes:
             self.model.write(write)
-        self.lab.write(*writes, durable=durable)
+        self._despite_full_disk(lambda: self.lab.write(*writes, durable=durable))
         if durable:
             self.model.acknowledge()
 
@@ -133,8 +134,21 @@ class Life:
         )
         return LogWrite(group, 1, HardState(term, random.choice(["n1", None])), entries)
 
+    def fill_disk(self) -> None:
+        """From now on there is no room, until a write finds none."""
+        self.lab.disk.full = True
+        self.lab.disk.full_in_place = self.random.random() < 0.3
+
+    def _despite_full_disk(self, work: Callable[[], object]) -> None:
+        """Do it; when there is no room for it make some, and do the same once more."""
+        try:
+            work()
+        except DiskFull:
+            self.lab.disk.full = self.lab.disk.full_in_place = False
+            work()
+
     def flush(self) -> None:
-        self.lab.storage.flush()
+        self._despite_full_disk(self.lab.storage.flush)
         self.model.acknowledge()
 
     def flush_aside(self) -> None:
@@ -144,14 +158,14 @@ class Life:
         states = len(self.model.states)
         write = self._some_write(2)
         self.model.write(write)
-        self.lab.write(write, durable=False)
+        self._despite_full_disk(lambda: self.lab.write(write, durable=False))
         for sync in begun:
             self.lab.disk.end_sync(sync)
         self.lab.storage.flushed(position)
         del self.model.states[: states - 1]
 
     def mark(self) -> None:
-        self.lab.storage.mark()
+        self._despite_full_disk(self.lab.storage.mark)
         self.model.acknowledge()
 
     def maintain(self) -> None:
@@ -174,6 +188,7 @@ class Life:
         self._save(group, meta, reset=True)
 
     def _save(self, group: GroupId, meta: SnapshotMeta, *, keep_from: LogIndex = 0, reset: bool = False) -> None:
+        self.lab.disk.full = self.lab.disk.full_in_place = False
         self.model.named.setdefault(group, []).append(meta)
         writer = self.lab.storage.snapshots.create(group, meta)
         writer.write(snapshot_piece(group, meta))
@@ -185,6 +200,7 @@ class Life:
         self.model.acknowledge()
 
     def restart(self) -> None:
+        self.lab.disk.full_in_place = False
         self.lab.storage.close()
         self.model.acknowledge()  # a clean stop marks the log's end, which flushes it
         self.check(self.lab.start())
@@ -192,6 +208,7 @@ class Life:
     def killed(self) -> None:
         disk = self.lab.disk
         cut_at = disk.cut_at
+        disk.full = disk.full_in_place = False
         disk.kill()
         disk.cut_at = cut_at
         self.check(self.lab.start())
@@ -205,6 +222,7 @@ class Life:
         flush,
         flush_aside,
         mark,
+        fill_disk,
         maintain,
         maintain,
         snapshot,
@@ -259,6 +277,7 @@ def live_and_die(life: Life, steps: int, cut_at: int, losing: Losing) -> None:
     disk.cut_at = cut_at
     with pytest.raises(PowerCut):
         life.run(steps)
+    disk.full = disk.full_in_place = False
     disk.cut_power(losing)
     disk.cut_at = disk.calls + 1 + cut_at % 7
     try:
@@ -312,11 +331,10 @@ def test_mutant_a_durable_handle_is_trusted_for_earlier_writes(monkeypatch: pyte
     """O_DSYNC makes durable what it writes, not what other handles wrote before."""
 
     def spill(self: Wal, *, durable: bool) -> None:
-        buffers, self._buffers = self._buffers, []
-        if buffers:
-            handle = self.current.durable if durable else self.current.plain
-            self._files.pwritev(handle, buffers, self._buffers_start)
-            self._buffers_start = self._offset
+        chunks, self._chunks = [*self._chunks, (self.current, self._buffers_start, self._buffers)], []
+        self._buffers, self._buffers_start = [], self._offset
+        for segment, start, buffers in filter(lambda chunk: chunk[2], chunks):
+            self._files.pwritev(segment.durable if durable else segment.plain, buffers, start)
         if durable:
             self._settle(self.end)
 

@@ -57,15 +57,14 @@ CALLS: dict[str, Callable[[Lab], object]] = {
 }
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
 def test_a_refused_write_is_final(number: int) -> None:
     lab, files = refusing_lab()
 
     files.failing = ("pwritev", number)
-    with pytest.raises(DiskFailed, match="refused") as caught:
+    with pytest.raises(DiskFailed, match="refused"):
         lab.write(lab.append(3, 4))
 
-    assert ("disk is full" in str(caught.value)) == (number == errno.ENOSPC)
     files.failing = ("none", 0)
     for call in CALLS.values():
         with pytest.raises(DiskFailed, match="refused"):

@@ -196,7 +196,7 @@ async def test_a_client_whose_request_is_too_large_is_told_the_limit(sandbox: An
     assert "100,000" in msgspec.msgpack.decode(body)
 
 
-@pytest.mark.parametrize("kind", [0, 1, 15, 22, 31, REPLY, 255])
+@pytest.mark.parametrize("kind", [0, 1, 15, 23, 31, REPLY, 255])
 async def test_a_kind_that_is_no_request_ends_the_connection_after_the_good_ones(
     sandbox: Any, until: Any, kind: int
 ) -> None:

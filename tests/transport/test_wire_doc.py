@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-
 KINDS = {
     name: value
     for name, value in vars(wire).items()
-    if name in ("ALIVE", "PIECE", "COMMAND", "QUERY", "STATUS", "PING", "ADMIN", "READ", "REPLY", "HELLO")
+    if name in ("ALIVE", "PIECE", "COMMAND", "QUERY", "STATUS", "PING", "ADMIN", "READ", "BACKUP", "REPLY", "HELLO")
     or name.startswith(("REQUEST_V", "VOTE_R", "APPEND", "INSTALL_S", "SNAPSHOT_R", "TIMEOUT_N", "READ_I"))
 }
 
@@ -41,7 +41,7 @@ def test_the_table_of_kinds_is_complete_and_right() -> None:
 
 def test_the_table_of_statuses_is_complete_and_right() -> None:
     names = ("OK", "NOT_LEADER", "OVERLOADED", "INVALID", "FAILED", "SESSION_EXPIRED", "DROPPED", "UNKNOWN",
-             "NOT_AN_INTEGER", "REFUSED", "CHANGE_REFUSED")  # fmt: skip
+             "NOT_AN_INTEGER", "REFUSED", "CHANGE_REFUSED", "DISK_FULL")  # fmt: skip
 
     assert table("| status | name |") == {name: vars(wire)[name] for name in names}
 

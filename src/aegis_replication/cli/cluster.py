@@ -10,7 +10,8 @@ from aegis_replication.cli.output import print_record, say
 from aegis_replication.cli.target import TARGET, Target
 from aegis_replication.ids import NodeId
 
-app = App(name="cluster", help="Who leads the cluster, and how it answers reads.")
+app = App(name="cluster", help="Who leads the cluster, how it answers reads, and how it survives a lost majority.")
+app.command("aegis_replication.cli.recover:app", name="recover", help="Go on with one survivor (--unsafe).")
 
 
 @app.command(help_epilogue=examples("aegis cluster transfer-leader", "aegis cluster transfer-leader n2"))

@@ -1,7 +1,7 @@
 """How does long work look on a terminal? A bar on stderr; plain lines where stderr isn't one."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aegis_replication.demo.progress import PlainProgress, Progress, rate_text
@@ -15,6 +15,20 @@ def progress() -> Iterator[Progress]:
         yield shown
     finally:
         shown.close()
+
+
+def follow(shown: Progress, what: str) -> Callable[[int, int], None]:
+    """A phase for work that tells (done, total), and perhaps another total when it had to begin anew."""
+    begun = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal begun
+        if begun != total:
+            begun = total
+            shown.begin(what, total)
+        shown.update(done)
+
+    return told
 
 
 class BarProgress:

@@ -53,6 +53,8 @@ def status(*, target: Target = TARGET, format: Format = FORMAT) -> int:
         print_json({"leader": leader, "healthy": not troubles, "troubles": troubles, "nodes": rows})
     else:
         print_rows(rows, format.output, columns=_COLUMNS, titles=_TITLES)
+        for note in dict.fromkeys(each for row in rows for each in row["interventions"]):
+            say(f"aegis: {note}")
     for trouble in troubles:
         say(f"aegis: {trouble}")
     return endings.UNHEALTHY if troubles else endings.OK
@@ -138,6 +140,10 @@ def node_row(node: Mapping[str, Any]) -> dict[str, Any]:
         "version": node.get("version"),
         "address": node.get("client_address") or node["address"],
         "error": node.get("error"),
+        "interventions": [
+            f"{each['what']} on {each['node']} after entry {each['index']} of term {each['term']}, {each['detail']}"
+            for each in group.get("interventions", ())
+        ],
     }
 
 

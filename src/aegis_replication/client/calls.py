@@ -14,6 +14,7 @@ from aegis_replication.errors import (
     AegisError,
     CommandFailed,
     DeadlineExceeded,
+    DiskFull,
     InvalidCommand,
     NotAnInteger,
     OutcomeUnknown,
@@ -25,7 +26,10 @@ from aegis_replication.errors import (
 class Call:
     """One request until its answer. One future, no task, no timer of its own."""
 
-    __slots__ = ("asked", "body", "deadline", "future", "is_unsure", "kind", "link", "number", "sequence", "session")
+    # fmt: off
+    __slots__ = ("asked", "body", "deadline", "full", "future", "is_unsure", "kind", "link", "number", "sequence",
+                 "session")
+    # fmt: on
 
     def __init__(self, kind: int, asked: Any, body: bytes, deadline: float, future: "asyncio.Future[bytes]") -> None:
         self.kind = kind
@@ -40,6 +44,8 @@ class Call:
         self.link: Link | None = None
         # An earlier attempt may have been, or still be, applied.
         self.is_unsure = False
+        # Which full disk refused it last; "" if none did.
+        self.full = ""
 
     @property
     def what(self) -> str:
@@ -63,7 +69,17 @@ CHANGING = (wire.COMMAND, wire.ADMIN)
 """Requests of which a missing answer leaves open whether they had an effect."""
 
 # What had no effect, or one that the session makes safe to ask for again.
-_AGAIN = frozenset((wire.NOT_LEADER, wire.OVERLOADED, wire.SESSION_EXPIRED, wire.DROPPED, wire.UNKNOWN, wire.REFUSED))
+_AGAIN = frozenset(
+    (
+        wire.NOT_LEADER,
+        wire.OVERLOADED,
+        wire.SESSION_EXPIRED,
+        wire.DROPPED,
+        wire.UNKNOWN,
+        wire.REFUSED,
+        wire.DISK_FULL,
+    )
+)
 
 
 def _failed(detail: Any) -> AegisError:
@@ -96,6 +112,8 @@ def unanswered(call: Call, why: str, trouble: str) -> AegisError:
         return OutcomeUnknown(call.what, why)
     if call.link is not None:
         return DeadlineExceeded(f"{call.what}: {call.link.address} gave no answer: {why}")
+    if call.full:
+        return DiskFull(f"{call.what}: {why}; {call.full}")
     return Unavailable(f"{call.what}: {why}; {trouble}")
 
 

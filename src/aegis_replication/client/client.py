@@ -20,6 +20,7 @@ from aegis_replication.client.arguments import (
     value_bytes,
     whole,
 )
+from aegis_replication.client.backup import BackupClient
 from aegis_replication.client.batch import WriteBatch
 from aegis_replication.client.calls import describe
 from aegis_replication.client.endpoints import parse_endpoints
@@ -102,7 +103,7 @@ class TcpDialer:
         return await connect_tcp(address, self._hello, timeout=timeout, on_replies=on_replies, on_lost=on_lost)
 
 
-class Client(MembersClient):
+class Client(MembersClient, BackupClient):
     """A cluster's keys and values, to be used on one event loop by any number of tasks at a time.
 
     Keys and values are bytes, or text that is stored as UTF-8. Every call takes `timeout=` in seconds. What a call may

@@ -215,8 +215,9 @@ class Router:
             self._parked.append(call)
             self._trouble = f"{link.address}: {reply_text(body)}"
             self._leader_lost(link)
-        else:  # OVERLOADED, DROPPED, REFUSED: it had no effect, and may have one a moment later
+        else:  # OVERLOADED, DROPPED, REFUSED, DISK_FULL: it had no effect, and may have one a moment later
             self._trouble = f"{link.address}: {reply_text(body)}"
+            call.full = reply_text(body) if status == wire.DISK_FULL else ""
             self._parked.append(call)
             self._start_pause()
 

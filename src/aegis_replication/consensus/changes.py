@@ -131,7 +131,10 @@ def is_address(text: str) -> bool:
 class _Draft:
     """A configuration under change."""
 
-    __slots__ = ("addresses", "founders", "incarnations", "learners", "lease_ms", "old", "promotions", "voters")
+    # fmt: off
+    __slots__ = ("addresses", "founders", "incarnations", "interventions", "learners", "lease_ms", "old", "promotions",
+                 "voters")
+    # fmt: on
 
     def __init__(self, configuration: Configuration) -> None:
         self.old = configuration.voters
@@ -141,6 +144,7 @@ class _Draft:
         self.promotions = dict(configuration.promotions)
         self.founders = configuration.founders
         self.lease_ms = configuration.lease_ms
+        self.interventions = configuration.interventions
 
     @property
     def members(self) -> set[NodeId]:
@@ -166,6 +170,7 @@ class _Draft:
             promotions={node: old for node, old in self.promotions.items() if node in self.learners},
             founders=self.founders or (self.old if difference else ()),
             lease_ms=self.lease_ms,
+            interventions=self.interventions,
         )
 
     def set_address(self, node: NodeId, address: str) -> None:

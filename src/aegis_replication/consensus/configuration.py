@@ -6,8 +6,23 @@ from typing import Any
 import msgspec
 
 from aegis_replication.errors import ProtocolError
-from aegis_replication.ids import LogIndex, NodeId
+from aegis_replication.ids import LogIndex, NodeId, Term
 from aegis_replication.log import NOTHING, EntryId, ReplicatedLog
+
+
+class Intervention(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """That an operator took a group out of Raft's hands: what was acknowledged before may not be in it."""
+
+    what: str  # "recovered": a lost majority was given up; "restored": it began from a backup
+    node: NodeId  # on which node's directory it was done
+    unix_ms: int
+    term: Term  # of the last entry that was there
+    index: LogIndex
+    detail: str  # for people
+
+
+INTERVENTIONS_KEPT = 8
+"""So many are remembered, the latest ones."""
 
 
 class Configuration(msgspec.Struct, frozen=True, array_like=True):
@@ -21,6 +36,7 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     promotions: dict[NodeId, NodeId] = {}  # learners that become voters once level: in whose place, or "" for nobody's
     founders: tuple[NodeId, ...] = ()  # the voters of the first start, once they are no longer the same
     lease_ms: int = 0  # for how long a voter that heard a leader helps nobody else into office; 0: leases are off
+    interventions: tuple[Intervention, ...] = ()  # oldest first; every member knows of them, also those that came later
 
     @property
     def members(self) -> frozenset[NodeId]:
@@ -50,6 +66,7 @@ def make_configuration(
     promotions: Mapping[NodeId, NodeId] | None = None,
     founders: Iterable[NodeId] = (),
     lease_ms: int = 0,
+    interventions: Iterable[Intervention] = (),
 ) -> Configuration:
     """A configuration in its one canonical order: every node that is given the same members makes the same bytes."""
     return Configuration(
@@ -61,6 +78,7 @@ def make_configuration(
         dict(sorted((promotions or {}).items())),
         tuple(sorted(set(founders))),
         lease_ms,
+        tuple(interventions)[-INTERVENTIONS_KEPT:],
     )
 
 

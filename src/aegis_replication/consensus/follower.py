@@ -33,7 +33,16 @@ CONFIGURATION = int(Kind.CONFIGURATION)
 class Follower(Role):
     """Answers candidates and leaders; starts asking for votes when no leader is heard (§5.2)."""
 
-    __slots__ = ("_has_complained", "acknowledged", "asked", "heard_ms", "is_owed", "round", "verified")
+    __slots__ = (
+        "_has_complained",
+        "_has_stood_back",
+        "acknowledged",
+        "asked",
+        "heard_ms",
+        "is_owed",
+        "round",
+        "verified",
+    )
 
     name: ClassVar[str] = FOLLOWER
 
@@ -52,6 +61,8 @@ class Follower(Role):
         # Questions that this term's leader hasn't answered: by number, the read's ticket, when it was asked first, and
         # when last.
         self.asked: dict[int, tuple[int, float, float]] = {}
+        # Has it left it to others to stand for election, because its own disk is full?
+        self._has_stood_back = False
         # Was it said that this leader contradicts what is committed? Once is enough.
         self._has_complained = False
 
@@ -68,6 +79,8 @@ class Follower(Role):
         member = self.member
         log = member.log
         entries = message.entries
+        if entries and not member.takes(entries):
+            entries = ()  # no room: contact is all that this append gets; the leader tries again later
         is_new_round = message.round > self.round
         if is_new_round:
             self.round = message.round
@@ -237,8 +250,8 @@ class Follower(Role):
         if source != member.leader:
             member.drop()
             return None
-        if not member.may_lead:
-            return None
+        if not member.may_lead or member.is_full:
+            return None  # it could take no writes: better that the old leader looks for another
         return to_candidate(f"leader {source} handed over", force=True)
 
     def on_deadline(self) -> Transition | None:
@@ -256,6 +269,10 @@ class Follower(Role):
                 member.changed(why + lost)
                 self.is_owed = False
             return None
+        if member.is_full and not self._has_stood_back:
+            self._has_stood_back = True
+            self.deadline_ms = member.now_ms + member.config.election_timeout_max_ms
+            return None
         return to_pre_candidate(why) if member.config.pre_vote else to_candidate(why)
 
     def on_peer_lost(self, peer: NodeId) -> None:
@@ -267,7 +284,7 @@ class Follower(Role):
         if peer != member.leader:
             return
         self.heard_ms = float("-inf")
-        if member.config.pre_vote and member.may_lead:
+        if member.config.pre_vote and member.may_lead and not member.is_full:
             configuration = member.configuration
             others = sorted({*configuration.voters, *configuration.outgoing, member.node} - {peer})
             slot = (others.index(member.node) + member.random.random()) / len(others)

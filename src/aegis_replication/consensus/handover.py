@@ -1,7 +1,7 @@
 """How does a leader hand over its office? Catch-up first, then TimeoutNow, and all within one election timeout
 (thesis §3.10)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aegis_replication.consensus.member import Member
 from aegis_replication.consensus.progress import Progress
@@ -48,12 +48,17 @@ def check_target(member: Member, progress: Mapping[NodeId, Progress], target: No
         raise ChangeRefused(f"{target} gave no sign of life lately: name another node, or see why it doesn't answer")
 
 
-def best_target(member: Member, progress: Mapping[NodeId, Progress]) -> NodeId | None:
+def best_target(
+    member: Member, progress: Mapping[NodeId, Progress], *, without: Collection[NodeId] = ()
+) -> NodeId | None:
     """The voter that should lead if this node didn't: of the highest priority, then with the longest log."""
     fit = [
         (member.priority_of(node), progress[node].match, node)
         for node in member.configuration.voters
-        if node in progress and member.priority_of(node) > 0 and _is_heard(member, progress[node])
+        if node in progress
+        and node not in without
+        and member.priority_of(node) > 0
+        and _is_heard(member, progress[node])
     ]
     return max(fit)[2] if fit else None
 

@@ -35,7 +35,7 @@ SNAPSHOT_PATIENCE = 10
 class Leader(Contact):
     """Takes proposals, copies them to followers, and commits what a majority holds."""
 
-    __slots__ = ("_is_heartbeat_due", "_is_step_due", "_settled_ms", "handover", "membership", "progress")
+    __slots__ = ("_declined", "_is_heartbeat_due", "_is_step_due", "_settled_ms", "handover", "membership", "progress")
 
     name: ClassVar[str] = LEADER
 
@@ -48,6 +48,8 @@ class Leader(Contact):
         self.membership = Membership(member, self.progress, self.first_own)
         # The attempt to hand over that is under way: no proposals meanwhile.
         self.handover: Handover | None = None
+        # Who didn't take over from this leader while its disk was full: perhaps theirs are, too.
+        self._declined: set[NodeId] = set()
         self._is_heartbeat_due = False
         # A configuration was committed, or a heartbeat has passed: see whether another one is due by itself.
         self._is_step_due = False
@@ -306,6 +308,7 @@ class Leader(Contact):
         if self.handover is not None and self._is_handover_over(self.handover):
             if self.handover.is_last:
                 return to_follower(None, "is no voter any more")
+            self._declined.add(self.handover.target)
             self.handover, self._settled_ms = None, member.now_ms
         self._is_step_due = True
         self.deadline_ms = member.now_ms + member.config.heartbeat_interval_ms
@@ -324,6 +327,9 @@ class Leader(Contact):
     def _maybe_prefer_another(self) -> None:
         """Hand over to a voter of higher priority that is level, unless that was tried lately."""
         member = self.member
+        if member.is_full:
+            self._make_way()
+            return
         pause_ms = PAUSE * member.config.election_timeout_max_ms
         if self.handover is not None or member.now_ms - self._settled_ms < pause_ms or self.membership.why_not_now():
             return
@@ -331,13 +337,28 @@ class Leader(Contact):
         if target is not None:
             self._begin_handover(target)
 
+    def _make_way(self) -> None:
+        """This leader's disk is full: another one may have room. One after the other is asked, reads go on meanwhile.
+
+        One at the time, and none again before all were asked: where every disk is full it goes on leading.
+        """
+        member = self.member
+        if self.handover is not None or self.membership.why_not_now():
+            return
+        target = best_target(member, self.progress, without=self._declined)
+        if target is not None and self.progress[target].match == member.log.last_index:
+            self._begin_handover(target)
+        elif member.now_ms - self._settled_ms > PAUSE * member.config.election_timeout_max_ms:
+            self._declined.clear()
+            self._settled_ms = member.now_ms
+
     def _reason_to_step_down(self) -> str | None:
         """A leader that hears no majority, or whose disk hangs, must not keep others from leading (thesis §6.2)."""
         member = self.member
         if not self.progress:
             return None
         stuck_ms = member.unfinished_write_ms
-        if stuck_ms > member.config.election_timeout_max_ms:
+        if stuck_ms > member.config.election_timeout_max_ms and not member.is_full:
             return f"its disk has not finished a write for {stuck_ms:.0f} ms"
         if not member.config.check_quorum:
             return None

@@ -4,7 +4,7 @@ Here is also what holds promises back: a sentence about this node's disk leaves 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, ClassVar, Final
 
@@ -17,7 +17,10 @@ from aegis_replication.consensus.freshness import Freshness
 from aegis_replication.consensus.lease import NEVER
 from aegis_replication.consensus.messages import InstallSnapshot, Message, RequestVote, SnapshotReply, VoteReply
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import EntryId, HardState, LogWrite, ReplicatedLog, SnapshotMeta
+from aegis_replication.log import Entry, EntryId, HardState, LogWrite, ReplicatedLog, SnapshotMeta
+
+RECORD_BYTES: Final = 64
+"""What an entry takes in the log beside its frame, at the most."""
 
 FOLLOWER: Final = "follower"
 PRE_CANDIDATE: Final = "pre-candidate"
@@ -89,6 +92,7 @@ class Member:
         "random",
         "reads",
         "role_name",
+        "room_bytes",
         "sent_chunks",
         "snapshots",
         "started_ms",
@@ -141,6 +145,8 @@ class Member:
         self.guests: dict[NodeId, LogIndex] = {}
         # Messages from peers that made no sense and were dropped.
         self.dropped = 0
+        # How much of entries this node's full disk still takes; None: it isn't full.
+        self.room_bytes: int | None = None
         # The outbox: what `Output` is made of.
         self.messages: list[tuple[NodeId, Message]] = []
         self.reads: list[tuple[int, LogIndex]] = []
@@ -180,6 +186,22 @@ class Member:
         the entry, and nobody could be elected without it. It doesn't count itself then (thesis §4.2.2).
         """
         return self.config.priority > 0 and self.configurations.may_vote(self.node)
+
+    @property
+    def is_full(self) -> bool:
+        """Is there no room on this node's disk? Then it leads only if nobody else does, and takes few entries more."""
+        return self.room_bytes is not None
+
+    def takes(self, entries: Sequence[Entry]) -> bool:
+        """Is there room for those of `entries` that aren't held yet? It counts as used then."""
+        if self.room_bytes is None:
+            return True
+        log = self.log
+        new = [len(entry.frame) + RECORD_BYTES for entry in entries if log.term_at(entry.index) != entry.term]
+        if sum(new) > self.room_bytes:
+            return False
+        self.room_bytes -= sum(new)
+        return True
 
     def priority_of(self, node: NodeId) -> int:
         """How much `node` wants to lead, as it said itself; as most do, if it didn't."""

@@ -276,6 +276,10 @@ class Raft:
         self._member.introductions.pop(peer, None)
         self._follow_up(self._role.on_peer_lost(peer))
 
+    def on_room_changed(self, room_bytes: int | None) -> None:
+        """This node's disk is full and takes so many bytes of entries more; None: it isn't full."""
+        self._member.room_bytes = room_bytes
+
     def on_snapshot_saved(self, meta: SnapshotMeta, keep_entries_from: LogIndex) -> None:
         """This replica's own snapshot is durable: forget the log below `keep_entries_from`, at most up to its index."""
         member = self._member
@@ -341,18 +345,12 @@ class Raft:
                 member.forget_strangers()
                 if isinstance(self._role, Leader):
                     self._role.on_members_forgotten()
+        # fmt: off
         output = Output(
-            member.messages,
-            write,
-            committed,
-            member.reads,
-            member.snapshots,
-            member.chunks,
-            member.sent_chunks,
-            member.changes,
-            member.leased,
-            member.lost_reads,
+            member.messages, write, committed, member.reads, member.snapshots, member.chunks, member.sent_chunks,
+            member.changes, member.leased, member.lost_reads,
         )
+        # fmt: on
         member.messages, member.reads, member.snapshots = [], [], []
         member.chunks, member.sent_chunks, member.changes = [], [], []
         member.leased, member.lost_reads = [], []

@@ -83,10 +83,7 @@ class ResettableCounter(Replica):
 
     def reset(self, *, context: CausalContext | None = None) -> Delta:
         """Back to 0; with a read context, without what that client had not read."""
-        gone = self._observed(self._store, context)
-        for dot in gone:
-            del self._store[dot]
-        return self._emit({}, (), gone)
+        return self._take(self._observed(self._store, context))
 
     def value(self) -> int:
         return net(self._store)
@@ -226,11 +223,7 @@ def own_dot(counter: Replica) -> Dot | None:
 
 
 def replace_own(counter: Replica, old: Dot | None, total: Any) -> Delta:
-    dot = counter._mint()
-    if old is not None:
-        del counter._store[old]
-    counter._store[dot] = total
-    return counter._emit({dot: total}, (dot,), () if old is None else (old,))
+    return counter._put(total, () if old is None else (old,))
 
 
 # --- dots that only rise ---------------------------------------------------------------------------------------------

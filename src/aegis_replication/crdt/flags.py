@@ -15,14 +15,11 @@ class EWFlag(Replica):
     NAME: ClassVar[str] = "EWFlag"
 
     def enable(self, *, context: CausalContext | None = None) -> Delta:
-        return self._switch(True, context)
+        return self._put(True, self._observed(self._store, context))
 
     def disable(self, *, context: CausalContext | None = None) -> Delta:
         """Takes back the enables that were seen."""
-        gone = self._observed(self._store, context)
-        for dot in gone:
-            del self._store[dot]
-        return self._emit({}, (), gone)
+        return self._take(self._observed(self._store, context))
 
     def value(self) -> bool:
         return bool(self._store)
@@ -34,14 +31,6 @@ class EWFlag(Replica):
     def read_payload(plain: Any) -> bool:
         return read_bool(plain)
 
-    def _switch(self, is_on: bool, context: CausalContext | None) -> Delta:
-        gone = self._observed(self._store, context)
-        dot = self._mint()
-        for each in gone:
-            del self._store[each]
-        self._store[dot] = is_on
-        return self._emit({dot: is_on}, (dot,), gone)
-
 
 class DWFlag(EWFlag):
     """Off at first. Of an enable and a disable that did not know each other, the disable counts."""
@@ -50,7 +39,7 @@ class DWFlag(EWFlag):
     NAME: ClassVar[str] = "DWFlag"
 
     def disable(self, *, context: CausalContext | None = None) -> Delta:
-        return self._switch(False, context)
+        return self._put(False, self._observed(self._store, context))
 
     def value(self) -> bool:
         return bool(self._store) and all(self._store.values())

@@ -44,8 +44,9 @@ class Kind:
 
     @classmethod
     def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
-        """The payload of a dot that both have. Only one actor writes a dot, so they differ only by a reused actor."""
-        if mine == theirs:
+        """The payload of a dot that both have. Only one actor writes a dot, so they differ, be it in type alone, only
+        by a reused actor."""
+        if mine == theirs and _typed(mine) == _typed(theirs):
             return mine
         raise ActorReused(*dot, f"{mine!r} here and {theirs!r} there")
 
@@ -80,6 +81,10 @@ class Kind:
     def collect_store(cls, store: Store, cut: CausalContext) -> int:
         """Drops and folds what is below a stable cut, in place; how many dots went."""
         return 0
+
+
+def _typed(payload: Any) -> Any:
+    return [*map(type, payload)] if type(payload) is tuple else type(payload)
 
 
 KINDS: Final[dict[str, type[Kind]]] = {}

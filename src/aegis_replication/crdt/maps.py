@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeVar
 from aegis_replication.crdt import kernel
 from aegis_replication.crdt.delta import Delta
 from aegis_replication.crdt.kernel import CausalContext, Changes, Shape, Store, kind_named
-from aegis_replication.crdt.registers import latest_write, next_stamp, plain_write, same_payload
+from aegis_replication.crdt.registers import latest_write, next_stamp, plain_write
 from aegis_replication.crdt.replica import Replica
 from aegis_replication.crdt.values import Key, Stamp, canonical, checked_key, freeze, stamp_of, thaw
 from aegis_replication.errors import InvalidArgument
@@ -98,10 +98,6 @@ class LWWMap(Replica):
     @classmethod
     def has_content(cls, store: Store) -> bool:
         return any(len(latest_write(leaf)[1]) == 3 for leaf in store.values())
-
-    @classmethod
-    def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
-        return same_payload(dot, mine, theirs)
 
     @staticmethod
     def plain_payload(payload: Any) -> Any:

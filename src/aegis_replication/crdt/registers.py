@@ -7,7 +7,7 @@ from aegis_replication.crdt.delta import Delta
 from aegis_replication.crdt.kernel import ANCHOR, CausalContext, Store
 from aegis_replication.crdt.replica import Replica
 from aegis_replication.crdt.values import Stamp, canonical, freeze, plain, stamp_of, thaw
-from aegis_replication.errors import ActorReused, InvalidArgument
+from aegis_replication.errors import InvalidArgument
 from aegis_replication.vector_clock import Dot
 from aegis_replication.vector_clock.codec import count
 
@@ -58,7 +58,7 @@ class LWWRegister(Replica):
     def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
         if dot == ANCHOR:
             return max(mine, theirs, key=lambda write: (write[:2], canonical(write[2])))
-        return same_payload(dot, mine, theirs)
+        return super().resolve(dot, mine, theirs)
 
     @staticmethod
     def plain_payload(payload: Any) -> Any:
@@ -91,20 +91,10 @@ class MVRegister(Replica):
     def set(self, value: Any, *, context: CausalContext | None = None) -> Delta:
         """Replaces what was seen here; with a read context, what that client had read."""
         kept = freeze(value)
-        return self._write(kept, self._observed(self._store, context))
-
-    def _write(self, kept: Any, gone: list[Dot]) -> Delta:
-        dot = self._mint()
-        for each in gone:
-            del self._store[each]
-        self._store[dot] = kept
-        return self._emit({dot: kept}, (dot,), gone)
+        return self._put(kept, self._observed(self._store, context))
 
     def clear(self, *, context: CausalContext | None = None) -> Delta:
-        gone = self._observed(self._store, context)
-        for each in gone:
-            del self._store[each]
-        return self._emit({}, (), gone)
+        return self._take(self._observed(self._store, context))
 
     def value(self) -> list[Any]:
         """The concurrent values, equal ones once, in the order of their bytes."""
@@ -120,10 +110,6 @@ class MVRegister(Replica):
     @property
     def value_count(self) -> int:
         return len(self.value())
-
-    @classmethod
-    def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
-        return same_payload(dot, mine, theirs)
 
     @staticmethod
     def plain_payload(payload: Any) -> Any:
@@ -145,19 +131,11 @@ class MaxRegister(Replica):
         kept = _number(value)
         if self._store and self._best(kept, self._kept()) == self._kept():
             return self._emit({}, ())
-        gone = [*self._store]
-        dot = self._mint()
-        self._store.clear()
-        self._store[dot] = kept
-        return self._emit({dot: kept}, (dot,), gone)
+        return self._put(kept, [*self._store])
 
     def value(self) -> int | float | None:
         """None before the first number."""
         return self._kept() if self._store else None
-
-    @classmethod
-    def resolve(cls, dot: Dot, mine: Any, theirs: Any) -> Any:
-        return same_payload(dot, mine, theirs)
 
     @staticmethod
     def read_payload(plain: Any) -> int | float:
@@ -197,17 +175,6 @@ def latest_write(leaf: Store) -> tuple[Dot, Any]:
 
 def plain_write(write: Any) -> Any:
     return [*write[:2], plain(write[2])] if len(write) > 2 else [*write]
-
-
-def same_payload(dot: Dot, mine: Any, theirs: Any) -> Any:
-    """Equal in value and type; the types differ only if one dot was written twice."""
-    if mine == theirs and _typed(mine) == _typed(theirs):
-        return mine
-    raise ActorReused(*dot, f"{mine!r} here and {theirs!r} there")
-
-
-def _typed(payload: Any) -> Any:
-    return [*map(type, payload)] if type(payload) is tuple else type(payload)
 
 
 def _number(value: Any) -> int | float:

@@ -262,6 +262,20 @@ class Replica(Kind):
             return self._parent._emit({self._field: fragment}, new, gone, round)
         return delta
 
+    def _put(self, payload: Any, gone: Sequence[Dot]) -> Delta:
+        """Where the store is dot -> payload: a new dot in place of those `gone`."""
+        dot = self._mint()
+        for each in gone:
+            del self._store[each]
+        self._store[dot] = payload
+        return self._emit({dot: payload}, (dot,), gone)
+
+    def _take(self, gone: Sequence[Dot]) -> Delta:
+        """Where the store is dot -> payload: those `gone`, and nothing in their place."""
+        for each in gone:
+            del self._store[each]
+        return self._emit({}, (), gone)
+
     def _observed(self, leaf: Store, context: CausalContext | None) -> list[Dot]:
         """Those dots of `leaf` that a change with this read context replaces: all, or what the client had read."""
         if context is None:
@@ -352,7 +366,7 @@ def _dots(field: Any, store: Store) -> list[Dot]:
 def _opened(other: Replica | Delta) -> tuple[Store, CausalContext, CausalContext]:
     if isinstance(other, Replica):
         return other._open_store(), other._context, other._stable
-    return other.store, other.context, NOTHING
+    return other.store, other.context, other.stable
 
 
 def _require_above(cut: CausalContext, context: CausalContext, whose: str) -> None:

@@ -1,7 +1,7 @@
 """How do several people edit one list or one text at once? A list and a text over Fugue's tree."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from aegis_replication.crdt.delta import Delta
 from aegis_replication.crdt.fugue import ROOT, Content, Erase, Run, Tree
@@ -29,16 +29,23 @@ class Sequence(Replica):
     def __len__(self) -> int:
         return len(self._visible())
 
-    def delete(self, index: int, length: int = 1) -> Delta:
-        """Deletes `length` elements from `index` on. InvalidArgument: there are not so many."""
+    def delete(self, index: int, length: int = 1, *, context: CausalContext | None = None) -> Delta:
+        """Deletes `length` elements from `index` on. InvalidArgument: there are not so many.
+
+        With a read context, `index` counts in what that client had read: those elements go, wherever they are by now.
+        """
         count(length, "length", least=1)
-        dots = self._visible()
+        shown = self if context is None else self._as_read(context)
+        dots = shown._visible()
         self._check_index(index, len(dots) - length)
         targets = _as_runs(dots[index : index + length])
         dot = self._mint()
         self._store[dot] = Erase(targets)
-        del dots[index : index + length]
-        del self._content[index : index + length]
+        if shown is self:
+            del dots[index : index + length]
+            del self._content[index : index + length]
+        else:
+            self._forget_caches()
         # The tree's list of what is erased is only read when it is made, and then the store has it.
         return self._emit({dot: self._store[dot]}, (dot,))
 
@@ -88,22 +95,38 @@ class Sequence(Replica):
         _join_runs(store, cut)
         return before - len(store)
 
-    def _insert(self, index: int, content: Content) -> Delta:
-        dots = self._visible()
+    def _insert(self, index: int, content: Content, context: CausalContext | None) -> Delta:
+        shown = self if context is None else self._as_read(context)
+        dots = shown._visible()
         self._check_index(index, len(dots))
         if not content:
             return self._emit({}, ())
-        assert self._tree is not None, "made with the visible dots"
+        assert shown._tree is not None, "made with the visible dots"
         left = dots[index - 1] if index else ROOT
         right = dots[index] if index < len(dots) else None
         actor, number = first = self._mint(len(content))
-        run = Run(*self._tree.place_between(left, right), content)
+        run = Run(*shown._tree.place_between(left, right), content)
         self._store[first] = run
-        self._tree.insert(first, run, left)
-        dots[index:index] = [(actor, number + offset) for offset in range(len(content))]
-        self._content[index:index] = content
         new = [(actor, number + offset) for offset in range(len(content))]
+        if shown is self:
+            shown._tree.insert(first, run, left)
+            dots[index:index] = new
+            self._content[index:index] = content
+        else:
+            self._forget_caches()
         return self._emit({first: run}, new)
+
+    def _as_read(self, context: CausalContext) -> Self:
+        """What a client with this read context was shown."""
+        self._check_read(context)
+        store: Store = {}
+        for dot, entry in self._store.items():
+            if type(entry) is not Run:
+                if dot in context:
+                    store[dot] = entry
+            elif length := _length_in(context, dot, entry):
+                store[dot] = entry if length == len(entry.content) else entry._replace(content=entry.content[:length])
+        return self._made(store, context, self._stable, None)
 
     def _visible(self) -> list[Dot]:
         """The dots of the visible elements, in order. Made anew after a merge: one pass over all runs."""
@@ -139,9 +162,9 @@ class List(Sequence):
     __slots__ = ()
     NAME: ClassVar[str] = "List"
 
-    def insert(self, index: int, *values: Any) -> Delta:
-        """Inserts the values before `index`, in this order."""
-        return self._insert(index, tuple(map(freeze, values)))
+    def insert(self, index: int, *values: Any, context: CausalContext | None = None) -> Delta:
+        """Inserts the values before `index`, in this order; with a read context, where that client had read it."""
+        return self._insert(index, tuple(map(freeze, values)), context)
 
     def append(self, *values: Any) -> Delta:
         return self.insert(len(self), *values)
@@ -175,11 +198,11 @@ class Text(Sequence):
     NAME: ClassVar[str] = "Text"
     EMPTY: ClassVar[Content] = ""
 
-    def insert(self, index: int, text: str) -> Delta:
-        """Inserts `text` before the character at `index`."""
+    def insert(self, index: int, text: str, *, context: CausalContext | None = None) -> Delta:
+        """Inserts `text` before the character at `index`; with a read context, where that client had read it."""
         if type(text) is not str:
             raise InvalidArgument(f"{text!r} is a {type(text).__name__}: give text")
-        return self._insert(index, freeze(text))
+        return self._insert(index, freeze(text), context)
 
     def append(self, text: str) -> Delta:
         return self.insert(len(self), text)
@@ -256,6 +279,15 @@ def _erased(store: Store, cut: CausalContext | None) -> VersionVector:
 
 def _covers(seen: CausalContext, dot: Dot, run: Run) -> bool:
     return seen.covers(VersionVector.of_runs([(dot[0], dot[1], dot[1] + len(run.content) - 1)]))
+
+
+def _length_in(seen: CausalContext, dot: Dot, run: Run) -> int:
+    """How many of a run's first elements were seen: what followed may have become one run with them since."""
+    if dot not in seen:
+        return 0
+    actor, number = dot
+    last = next(last for first, last in seen.runs(actor) if first <= number <= last)
+    return min(len(run.content), last - number + 1)
 
 
 def _as_runs(dots: list[Dot]) -> tuple[tuple[str, int, int], ...]:

@@ -17,6 +17,7 @@ from aegis_replication.engine.events import (
     Persisted,
     Received,
     Requested,
+    RoomChanged,
     SnapshotFailed,
     SnapshotSaved,
     Ticked,
@@ -61,6 +62,7 @@ class ReplicationEngine:
             PeerLost: self._on_peer_lost,
             PeerSeen: self._on_peer_seen,
             LeavingSoon: self._on_leaving_soon,
+            RoomChanged: self._on_room_changed,
             SnapshotSaved: self._on_snapshot_saved,
             SnapshotFailed: self._on_snapshot_failed,
             ChunkRead: self._on_chunk_read,
@@ -185,13 +187,19 @@ class ReplicationEngine:
             replica.hand_over()
             self._dirty[group] = replica
 
+    def _on_room_changed(self, event: RoomChanged) -> None:
+        share = None if event.room_bytes is None else event.room_bytes // len(self.replicas)
+        for group, replica in self.replicas.items():
+            replica.on_room_changed(share, event.why, self._effects)
+            self._dirty[group] = replica
+
     def _on_snapshot_saved(self, event: SnapshotSaved) -> None:
         if replica := self._replica(event.group):
             replica.on_snapshot_saved(event)
 
     def _on_snapshot_failed(self, event: SnapshotFailed) -> None:
         if replica := self._replica(event.group):
-            replica.on_snapshot_failed()
+            replica.on_snapshot_failed(self._effects)
 
     def _on_chunk_read(self, event: ChunkRead) -> None:
         if replica := self._replica(event.group):

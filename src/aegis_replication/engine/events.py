@@ -31,7 +31,7 @@ class Requested(msgspec.Struct, frozen=True, gc=False):
 
     connection: int
     request: int
-    kind: int  # wire.COMMAND, wire.QUERY, wire.READ or wire.ADMIN
+    kind: int  # wire.COMMAND, wire.QUERY, wire.READ, wire.ADMIN or wire.BACKUP
     group: GroupId
     body: bytes
 
@@ -59,6 +59,13 @@ class PeerSeen(msgspec.Struct, frozen=True, gc=False):
 
 class LeavingSoon(msgspec.Struct, frozen=True, gc=False):
     """The node is about to stop: whatever it leads is to be led by another."""
+
+
+class RoomChanged(msgspec.Struct, frozen=True, gc=False):
+    """The disk is full, and so many bytes of entries find room in what is left; None: it isn't full (any more)."""
+
+    room_bytes: int | None
+    why: str = ""  # for whoever is refused
 
 
 class SnapshotSaved(msgspec.Struct, frozen=True, gc=False):
@@ -113,6 +120,7 @@ Event: TypeAlias = (
     | PeerLost
     | PeerSeen
     | LeavingSoon
+    | RoomChanged
     | SnapshotSaved
     | SnapshotFailed
     | ChunkRead

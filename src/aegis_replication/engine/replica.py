@@ -1,7 +1,7 @@
 """One group on this node: its Raft, its machine, and the requests that wait for either."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
 import msgspec
@@ -14,16 +14,17 @@ from aegis_replication.consensus.messages import InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.administration import Administration
-from aegis_replication.engine.effects import Effects, RoleChanged, SaveSnapshot, StoreChunk
+from aegis_replication.engine.backups import Backups
+from aegis_replication.engine.effects import Effects, RoleChanged, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.reads import Reads
 from aegis_replication.engine.replies import Caller, answer, reply_error
-from aegis_replication.engine.snapshot_policy import first_to_keep, is_due
 from aegis_replication.engine.snapshot_sending import Pace, SnapshotSending
+from aegis_replication.engine.snapshots import Snapshots
 from aegis_replication.engine.spec import GroupSpec, ReplicaLimits
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import Entry, Kind, SnapshotMeta
+from aegis_replication.log import Entry, Kind
 from aegis_replication.state_machine.base import restoring
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -53,9 +54,7 @@ class Replica:
         "_commit_ms",
         "_restoring",
         "_restoring_to",
-        "_saving",
         "_sending_patience_ms",
-        "_snapshot_bytes",
         "_taken_bytes",
         "_taken_commands",
         "_unpersisted",
@@ -64,8 +63,8 @@ class Replica:
         "addresses",
         "administration",
         "applied",
-        "commands_since_snapshot",
-        "bytes_since_snapshot",
+        "backups",
+        "full",
         "group",
         "has_new_members",
         "limits",
@@ -75,7 +74,7 @@ class Replica:
         "raft",
         "reads",
         "sending",
-        "snapshot",
+        "snapshots",
         "wall_ms",
         "was_leader",
     )
@@ -93,15 +92,13 @@ class Replica:
     ) -> None:
         self.node, self.group, self.limits = node, group, spec.limits
         self.machine = spec.machine
-        self.snapshot: SnapshotMeta | None = spec.recovered.snapshot
-        if self.snapshot is not None:
-            assert spec.snapshot_pieces is not None, (
-                f"group {group}: the state of snapshot {self.snapshot.id} is missing"
-            )
+        snapshot = spec.recovered.snapshot
+        if snapshot is not None:
+            assert spec.snapshot_pieces is not None, f"group {group}: the state of snapshot {snapshot.id} is missing"
             self.machine.restore(spec.snapshot_pieces)
         # Highest entry whose effect the machine shows. Only rises. Invariant: applied <= committed, and snapshot <=
         # applied unless one is being restored.
-        self.applied: LogIndex = self.snapshot.index if self.snapshot else 0
+        self.applied: LogIndex = snapshot.index if snapshot else 0
         self.raft = Raft(
             node=node,
             group=group,
@@ -119,6 +116,7 @@ class Replica:
         # Has whom to speak with, or where they are, perhaps changed since the host was told?
         self.has_new_members = True
         self._configuration: Configuration | None = None  # as of the last `collect`
+        self.backups = Backups(self.raft)
         self.introduce(node, spec.introduction)
         # Commands of this turn, not yet in an entry, and who waits for each.
         self._commands: list[bytes] = []
@@ -132,17 +130,15 @@ class Replica:
         self.reads = Reads(self.raft, self.machine, spec.limits.waiting_reads)
         # Committed entries not yet applied.
         self._apply_queue: deque[Entry] = deque()
+        self.full = ""  # why this node's disk takes no writes of clients; "" while it does
         self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
-        self._saving: SnapshotMeta | None = None
+        self.snapshots = Snapshots(group, self.raft, spec.recovered)
         self.sending = SnapshotSending(group, pace, spec.limits.chunk_bytes)
         # How long a transfer may stand still, its connection lost perhaps, and still keep the snapshot that it sends.
         self._sending_patience_ms = SNAPSHOT_PATIENCE * spec.config.election_timeout_max_ms
         # A snapshot that a leader sent is taking the machine's place; `applied` is its index when that is done.
         self._restoring: Iterator[None] | None = None
         self._restoring_to: LogIndex = 0
-        self._snapshot_bytes = 0  # size of the last snapshot
-        self.commands_since_snapshot = sum(entry.count for entry in spec.recovered.entries)
-        self.bytes_since_snapshot = sum(len(entry.frame) for entry in spec.recovered.entries)
 
     @property
     def deadline_ms(self) -> float:
@@ -162,6 +158,8 @@ class Replica:
                 self._take_command(event.body, caller, effects)
             elif event.kind == wire.ADMIN:
                 self.administration.on_request(event.body, caller, effects.replies)
+            elif event.kind == wire.BACKUP:
+                self.backups.begin(caller, effects.replies)
             else:
                 self.reads.take(event.kind, event.body, caller, effects)
         except InvalidArgument as error:
@@ -169,6 +167,9 @@ class Replica:
 
     def _take_command(self, body: bytes, caller: Caller, effects: Effects) -> None:
         self.machine.check(body)
+        if self.full:
+            effects.replies.append(self._no_room(caller))
+            return
         if (
             self._taken_bytes + len(body) > self.limits.waiting_bytes and self._taken_bytes
         ) or self._taken_commands >= self.limits.waiting_commands:
@@ -198,6 +199,27 @@ class Replica:
             except (ChangePending, ChangeRefused):
                 pass  # nobody else can: they will elect one when this node is gone
 
+    def on_room_changed(self, room_bytes: int | None, why: str, effects: Effects) -> None:
+        """The disk is full, or has room again: what isn't in the log yet stays out of it, and a snapshot makes room."""
+        self.raft.on_room_changed(room_bytes)
+        is_news, self.full = bool(self.full) != (room_bytes is not None), "" if room_bytes is None else why
+        if not self.full or not is_news:
+            return
+        self._turn_away(self._no_room, effects)
+        if self._may_save and self.snapshots.applied_bytes:
+            self.snapshots.save(self.machine, self.applied, effects)
+
+    def _turn_away(self, answer: Callable[[Caller], tuple[int, bytes]], effects: Effects) -> None:
+        """The commands of this turn, in no entry yet, stay out of the log."""
+        effects.replies.extend(map(answer, self._callers))
+        self._taken_bytes -= self._commands_bytes
+        self._taken_commands -= len(self._commands)
+        self._commands, self._callers, self._commands_bytes = [], [], 0
+
+    def _no_room(self, caller: Caller) -> tuple[int, bytes]:
+        what = f"node {self.node} takes no writes: {self.full}, then they go on by themselves; reads go on"
+        return reply_error(caller, wire.DISK_FULL, what)
+
     def on_persisted(self, number: int) -> None:
         """Write `number` and all before it are on disk."""
         self.raft.on_persisted(number)
@@ -205,29 +227,24 @@ class Replica:
             self._unpersisted = 0
 
     def on_snapshot_saved(self, event: SnapshotSaved) -> None:
-        """Our own snapshot is on disk: the log before it may go, except for a tail for followers a little behind."""
-        assert self._saving == event.meta, f"snapshot {event.meta.id} saved, {self._saving} was asked for"
-        self._saving = None
-        if self.snapshot is not None and self.snapshot.index >= event.meta.index:
-            return  # a leader's snapshot overtook ours
-        self.snapshot = event.meta
-        self._snapshot_bytes = event.size_bytes
-        self.raft.on_snapshot_saved(event.meta, first_to_keep(self.raft, event.meta.index))
+        """Our own snapshot is on disk."""
+        self.snapshots.on_saved(event)
 
-    def on_snapshot_failed(self) -> None:
-        """Try again when as much has been applied once more."""
-        self._saving = None
-        self.commands_since_snapshot = self.bytes_since_snapshot = 0
+    def on_snapshot_failed(self, effects: Effects) -> None:
+        """The log stays as it is, and nobody waits for it any longer."""
+        self.snapshots.on_failed()
+        self.backups.fail(effects.replies)
 
     def on_chunk_read(self, event: ChunkRead, effects: Effects) -> None:
         """Bytes of our snapshot for a follower; when that snapshot is gone, its successor."""
         if not self.raft.is_leader:
             return
+        newest = self.snapshots.newest
         if self.sending.on_read(event, self.now_ms):
             message = InstallSnapshot(self.raft.term, event.meta, event.offset, event.total_bytes, event.data)
             effects.messages.append((event.target, self.group, message))
-        elif not event.data and self.snapshot is not None and self.snapshot.id != event.meta.id:
-            self.sending.begin(event.target, self.snapshot, self.now_ms)
+        elif not event.data and newest is not None and newest.id != event.meta.id:
+            self.sending.begin(event.target, newest, self.now_ms)
 
     def on_chunk_stored(self, event: ChunkStored) -> None:
         """A chunk of a leader's snapshot was taken; with the last one the machine begins to become that state."""
@@ -237,12 +254,10 @@ class Replica:
         meta = event.meta
         assert meta is not None, f"a complete snapshot {event.snapshot} without its head"
         if not self.raft.on_snapshot_installed(event.source, meta):
-            self._keep_stored(meta, event.size_bytes)
+            self.snapshots.on_stored(meta, event.size_bytes, self.applied)
             return
         self._apply_queue.clear()
-        self.snapshot = meta
-        self._snapshot_bytes = event.size_bytes
-        self.commands_since_snapshot = self.bytes_since_snapshot = 0
+        self.snapshots.on_installed(meta, event.size_bytes)
         self._restoring, self._restoring_to = restoring(self.machine, event.chunks), meta.index
         self._restore()
 
@@ -253,16 +268,6 @@ class Replica:
             if next(self._restoring, self) is self:
                 self._restoring, self.applied = None, self._restoring_to
                 return
-
-    def _keep_stored(self, meta: SnapshotMeta, size_bytes: int) -> None:
-        """The log got to a leader's snapshot by itself meanwhile; on disk it has taken the place of ours all the same.
-
-        Whoever needs a snapshot of this node must be sent the one that is there.
-        """
-        is_ours = self.raft.log.term_at(meta.index) == meta.term
-        if is_ours and (self.snapshot is None or self.snapshot.index < meta.index <= self.applied):
-            self.snapshot, self._snapshot_bytes = meta, size_bytes
-            self.raft.on_snapshot_saved(meta, first_to_keep(self.raft, meta.index))
 
     # --- what follows from them ---
 
@@ -291,6 +296,10 @@ class Replica:
             self._restore()
         elif self._apply_queue:
             self._apply(effects)
+        if self.backups.is_waited_for:
+            is_wanted = self.backups.look(self.applied, self.snapshots.newest, effects.replies)
+            if is_wanted and self._may_save:
+                self.snapshots.save(self.machine, self.applied, effects)
         if self.administration.is_waited_for:
             self.administration.look(effects.replies)
         if self.raft.configuration is not self._configuration:
@@ -347,15 +356,14 @@ class Replica:
             if entry.kind == Kind.COMMANDS:
                 budget -= entry.count
                 results = self.machine.apply(entry)
-                self.commands_since_snapshot += entry.count
                 if waiting is not None and waiting.term == entry.term:
                     answer(waiting.callers, results, effects.replies)
-            self.bytes_since_snapshot += len(entry.frame)
+            self.snapshots.on_applied(entry)
             self.applied = entry.index
             if waiting is not None:
                 self._let_go(waiting, entry, effects)
         if not queue and self._snapshot_due():
-            self._save_snapshot(effects)
+            self.snapshots.save(self.machine, self.applied, effects)
 
     def _let_go(self, waiting: _Waiting, entry: Entry, effects: Effects) -> None:
         """What waited for the entry at this place is answered, or learns that it was never applied."""
@@ -367,31 +375,23 @@ class Replica:
             why = "a later leader's entry took its place"
             effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller in waiting.callers)
 
-    def _snapshot_due(self) -> bool:
-        if self._saving is not None:
-            return False
-        return is_due(
-            self.raft.config,
-            commands=self.commands_since_snapshot,
-            size_bytes=self.bytes_since_snapshot,
-            snapshot_bytes=self._snapshot_bytes,
-            is_sending=self.sending.is_moving(self.now_ms - self._sending_patience_ms),
-        )
+    @property
+    def _may_save(self) -> bool:
+        """Does the machine show all that is committed, and is no snapshot under way?"""
+        return not self.snapshots.is_saving and self._restoring is None and not self._apply_queue
 
-    def _save_snapshot(self, effects: Effects) -> None:
-        self._saving = self.raft.snapshot_meta()
-        assert self._saving.index == self.applied, f"a snapshot at {self._saving.id} of a state at {self.applied}"
-        self.commands_since_snapshot = self.bytes_since_snapshot = 0
-        effects.requests.append(SaveSnapshot(self.group, self._saving, self.machine.freeze()))
+    def _snapshot_due(self) -> bool:
+        return self.snapshots.is_due(is_sending=self.sending.is_moving(self.now_ms - self._sending_patience_ms))
 
     def _stream_snapshots(self, output: Output, effects: Effects) -> None:
         """Snapshots travel in chunks: to followers too far behind, and from a leader."""
+        newest = self.snapshots.newest
         for target in output.snapshots:
-            assert self.snapshot is not None, f"{target} needs a snapshot, there is none"
-            self.sending.begin(target, self.snapshot, self.now_ms)
+            assert newest is not None, f"{target} needs a snapshot, there is none"
+            self.sending.begin(target, newest, self.now_ms)
         for source, reply in output.sent_chunks:
-            if self.snapshot is not None:
-                self.sending.on_reply(source, reply, self.snapshot, self.now_ms)
+            if newest is not None:
+                self.sending.on_reply(source, reply, newest, self.now_ms)
         for source, chunk in output.chunks:
             effects.requests.append(
                 StoreChunk(self.group, source, chunk.meta, chunk.offset, chunk.total_bytes, chunk.data)
@@ -419,14 +419,15 @@ class Replica:
         """No longer the leader: nobody may wait here for what another leader decides."""
         replies = effects.replies
         self.administration.give_up(replies)
-        replies.extend(self._not_leader(caller) for caller in self._callers)
+        self._turn_away(self._not_leader, effects)
+        replies.extend(self._not_leader(caller) for caller in self.backups.give_up())
         why = "the leader lost its office first"
         for waiting in self._waiting.values():
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
         replies.extend(self._not_leader(caller) for caller in self.reads.give_up())
         self.sending.stop()
-        self._commands, self._callers, self._waiting = [], [], {}
-        self._commands_bytes = self._taken_bytes = self._taken_commands = 0
+        self._waiting = {}
+        self._taken_bytes = self._taken_commands = 0
 
     def _not_leader(self, caller: Caller) -> tuple[int, bytes]:
         leader = self.raft.leader if self.raft.leader != self.node else None

@@ -21,10 +21,12 @@ from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.errors import DiskFailed, ProtocolError, WrongIdentity
 from aegis_replication.ids import DATA_GROUP, GroupId, NodeId
 from aegis_replication.log import NOTHING, HardState, LogWrite, RecoveredGroup
+from aegis_replication.node.backup_work import BackupWork
 from aegis_replication.node.clock import now_ms, now_seconds
 from aegis_replication.node.door_handler import DoorHandler
 from aegis_replication.node.drain import Drain
 from aegis_replication.node.log_work import LogWork
+from aegis_replication.node.replying import reply_all
 from aegis_replication.node.snapshot_work import SnapshotWork
 from aegis_replication.node.status import node_status
 from aegis_replication.state_machine.base import Machine
@@ -78,6 +80,7 @@ class Node:
         self._loop: asyncio.AbstractEventLoop
         self._log_work: LogWork
         self._snapshot_work: SnapshotWork
+        self._backup_work: BackupWork
         self._from_peers: list[Received | PeerLost | PeerSeen] = []
         self._from_clients: list[Requested] = []
         self._from_disk: list[Event] = []  # answers that came between two turns
@@ -108,8 +111,10 @@ class Node:
             stall_ms=self.options.config.election_timeout_min_ms,
             on_flushed=self._on_flushed,
             on_failed=self._fail,
+            on_room=self._on_event,
         )
         self._snapshot_work = SnapshotWork(self.id, self.storage, self._loop, answer=self._on_event)
+        self._backup_work = BackupWork(self.storage, self._loop)
         self._started_at = now_seconds()
         recovered = self.storage.recover()
         self.engine = ReplicationEngine(
@@ -173,6 +178,7 @@ class Node:
             await door.stop()
         await self.peers.stop()
         self._log_work.close()
+        self._backup_work.stop()
         self.storage.close()
 
     async def drain(self, *, timeout: float | None = None) -> bool:
@@ -244,7 +250,9 @@ class Node:
         """What one read brought from a client."""
         for kind, group, request, body in requests:
             if kind == wire.STATUS:
-                self._reply_all([(connection, wire.encode_reply(request, wire.OK, _encode(self.status())))])
+                reply_all(self.doors, [(connection, wire.encode_reply(request, wire.OK, _encode(self.status())))])
+            elif kind == wire.BACKUP and body:
+                reply_all(self.doors, [(connection, self._backup_work.answer(group, request, body))])
             else:
                 self._from_clients.append(Requested(connection, request, kind, group, body))
         self._wake()
@@ -315,7 +323,7 @@ class Node:
             if effects.changes:
                 self._tell(effects)
             if effects.replies:
-                self._reply_all(effects.replies)
+                reply_all(self.doors, effects.replies)
             for request in effects.requests:
                 self._snapshot_work.carry_out(request)
             if effects.writes:
@@ -332,23 +340,6 @@ class Node:
         """Who the members are has changed, or where: after what was still to be said to those who leave."""
         listed = {node: address or self._known.get(node, "") for node, address in peers.items()}
         self.peers.set_peers(listed, configuration=self.engine.configuration_index)
-
-    def _reply_all(self, replies: Sequence[tuple[int, bytes]]) -> None:
-        """One write per connection."""
-        doors, count = self.doors, len(self.doors)
-        if len(replies) == 1:
-            connection, packet = replies[0]
-            doors[connection % count].reply(connection // count, packet)
-            return
-        joined: dict[int, list[bytes]] = {}
-        for connection, packet in replies:
-            if connection in joined:
-                joined[connection].append(packet)
-            else:
-                joined[connection] = [packet]
-        for connection, packets in joined.items():
-            packet = packets[0] if len(packets) == 1 else b"".join(packets)
-            doors[connection % count].reply(connection // count, packet)
 
     def _tell(self, effects: Effects) -> None:
         for change in effects.changes:

@@ -39,11 +39,12 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "configuration_index": raft.configuration_index,
         "membership": _membership(raft.node, raft.configuration),
         "lease_ms": raft.configuration.lease_ms,
+        "interventions": [msgspec.structs.asdict(each) for each in raft.configuration.interventions],
         "last_index": raft.log.last_index,
         "durable_index": raft.log.durable,
         "committed_index": raft.log.committed,
         "applied_index": replica.applied,
-        "snapshot_index": replica.snapshot.index if replica.snapshot else 0,
+        "snapshot_index": replica.snapshots.newest.index if replica.snapshots.newest else 0,
         "log_bytes_in_memory": raft.log.held_bytes,
         "log_entries_in_memory": len(raft.log),
     }

@@ -38,7 +38,7 @@ _COUNTED = {
 class Churn:
     """An operator with odd wishes; what he began for a wiped node he always ends."""
 
-    __slots__ = ("_cluster", "_operator", "_random", "wiped")
+    __slots__ = ("_cluster", "_is_over", "_operator", "_random", "wiped")
 
     def __init__(self, cluster: Cluster, random: Random) -> None:
         self._cluster = cluster
@@ -46,6 +46,7 @@ class Churn:
         self._operator: Operator = cluster.add_operator()
         # The member whose disk was made anew and that isn't a member with it yet; never two at once.
         self.wiped: NodeId | None = None
+        self._is_over = False
 
     def change_members(self) -> None:
         """Something that fits the members of the moment, or just doesn't."""
@@ -97,8 +98,42 @@ class Churn:
         if configuration.is_joint or len(configuration.voters) < 3 or not known:
             return
         victim = self._random.choice(known)
-        cluster.faults["disk_wiped"] += 1
         self.wiped = victim
+        leading = [node for node in configuration.voters if cluster.hosts[node].replica(GROUP).raft.is_leader]
+        if len(configuration.voters) % 2 and len(leading) == 1 and victim != leading[0] and self._random.random() < 0.5:
+            self._wipe_in_majority(victim, leading[0], configuration)
+        else:
+            self._wipe(victim)
+
+    def _wipe_in_majority(self, victim: NodeId, leader: NodeId, configuration: Configuration) -> None:
+        """First a bare majority commits without the others; then these are left alone with the one that was wiped.
+
+        They would be a majority, if it counted, and know nothing of what was committed.
+        """
+        cluster = self._cluster
+        timeout_ms = cluster.hosts[leader].settings.config.election_timeout_max_ms
+        rest = [node for node in configuration.voters if node not in (victim, leader)]
+        self._random.shuffle(rest)
+        half = len(rest) // 2  # of them with the leader
+        behind = [node for node in cluster.nodes if node not in (victim, leader, *rest[:half])]
+        cluster.partition([leader, victim, *rest[:half]], behind)
+        cluster.clock.after(1.5 * timeout_ms, self._wipe_and_isolate, victim, [leader, *rest[:half]], configuration)
+
+    def _wipe_and_isolate(self, victim: NodeId, before: list[NodeId], configuration: Configuration) -> None:
+        cluster = self._cluster
+        cluster.network.heal()
+        if self._is_over or not self._is_known_to_all(victim, configuration):
+            self.wiped = None
+            return
+        cluster.partition(before, [node for node in cluster.nodes if node not in before])
+        timeout_ms = cluster.hosts[victim].settings.config.election_timeout_max_ms
+        cluster.clock.after(6.0 * timeout_ms, cluster.network.heal)
+        self._wipe(victim)
+
+    def _wipe(self, victim: NodeId) -> None:
+        """The disk goes, and operators hear of it soon."""
+        cluster = self._cluster
+        cluster.faults["disk_wiped"] += 1
         cluster.wipe(victim)
         cluster.start(victim)
         new = self._new_host() if self._random.random() < 0.4 else None
@@ -126,6 +161,7 @@ class Churn:
 
     def settle(self) -> None:
         """No new wishes: only what must be done for a wiped node."""
+        self._is_over = True
         self._operator.forget_what_may()
 
     @property

@@ -217,7 +217,7 @@ class Cluster:
         self._miss(node)
 
     def crash(self, node: NodeId, *, losing: Losing = "some") -> None:
-        """Cut a node's power (losing "some" or all "unsynced" writes), or only end its process (losing="nothing")."""
+        """Cut a node's power (losing "some", the "beginning" or all "unsynced" of its writes), or end its process."""
         self._host(node).crash(losing)
         self._miss(node)
 
@@ -430,7 +430,7 @@ class Cluster:
         self.heal()
         for name, host in self.hosts.items():
             host.disk.speed = DiskSpeed()
-            host.disk.failing = host.disk.full = False
+            host.disk.failing = host.disk.full = host.disk.full_in_place = False
             host.disk.cut_at = 0
             if host.state == "paused":
                 self.resume(name)

@@ -15,8 +15,8 @@ from aegis_replication.storage.files import Mode
 ROOT: Final = "disk"
 """The one directory that is there from the beginning."""
 
-Losing: TypeAlias = Literal["nothing", "unsynced", "some"]
-"""What a crash takes: nothing (only the process dies), all that wasn't synced, or some of its sectors."""
+Losing: TypeAlias = Literal["nothing", "unsynced", "some", "beginning"]
+"""What a crash takes: nothing (only the process dies), all that wasn't synced, some sectors, or the first few."""
 
 
 class PowerCut(BaseException):
@@ -59,6 +59,7 @@ class SimulatedDisk:
         "failing",
         "faults",
         "full",
+        "full_in_place",
         "is_awaited",
         "random",
         "speed",
@@ -83,9 +84,10 @@ class SimulatedDisk:
         # Changing calls so far, and the count at which the power fails in the middle of one (0: never).
         self.calls = 0
         self.cut_at = 0
-        # The next flush answers EIO; no space is left for a file to grow.
+        # The next flush answers EIO; no space is left for a file to grow, nor, where each write takes new blocks, for
+        # any other write. Only these last longer than a process.
         self.failing = False
-        self.full = False
+        self.full = self.full_in_place = False
         # A process stands still until the flush is over: should the power fail before `end_wait`, it never was.
         self.is_awaited = False
         self._promised: list[tuple[SectorFile, str, int, int]] = []
@@ -164,12 +166,25 @@ class SimulatedDisk:
             self._put_back(inode, offset, after)
         if after > len(inode.content):
             self._need_space(path)
+        if self.full_in_place:
+            part = data[: self.random.randrange(len(data) + 1)]  # as much as found room
+            inode.write(offset, part, self.calls + 1)
+            self._count()
+            self._refuse_space(path)
         inode.write(offset, data, self.calls + 1)
         self._count()
         if not dsync:
             return
         self._flush(inode, path)
         self._promise(inode, path, inode.written - 1, inode.written)
+
+    def allocate(self, handle: int, size: int) -> None:
+        inode, path, _, _ = self._open_file(handle)
+        before = len(inode.content)
+        if size > before:
+            self._need_space(path)
+            inode.write(before, bytes(size - before), self.calls + 1)
+        self._count()
 
     def sync(self, handle: int) -> None:
         self.end_sync(self.begin_sync(handle))
@@ -256,10 +271,11 @@ class SimulatedDisk:
         self._stop()
         if losing == "nothing":
             return
-        keep = 0.0 if losing == "unsynced" else self.random.choice((0.2, 0.5, 0.8))
+        is_beginning = losing == "beginning"
+        keep = 0.0 if losing == "unsynced" else 1.0 if is_beginning else self.random.choice((0.2, 0.5, 0.8))
         lost = False
         for inode in {id(inode): inode for inode in [*self._names.values(), *self._durable_names.values()]}.values():
-            lost = inode.tear(self.random, keep) or lost
+            lost = inode.tear(self.random, keep, from_beginning=is_beginning) or lost
         for change in self._pending:
             if self.random.random() < keep:
                 self._settle(change)
@@ -277,7 +293,7 @@ class SimulatedDisk:
         self._stop()
 
     def _stop(self) -> None:
-        self._dead, self.cut_at, self.failing, self.full = False, 0, False, False
+        self._dead, self.cut_at, self.failing = False, 0, False
         self._promised.clear()
         self.is_awaited = False
         self._handles.clear()
@@ -390,8 +406,11 @@ class SimulatedDisk:
 
     def _need_space(self, path: str) -> None:
         if self.full:
-            self.faults["disk_full"] += 1
-            raise OSError(errno.ENOSPC, "no space left on device", path)
+            self._refuse_space(path)
+
+    def _refuse_space(self, path: str) -> None:
+        self.faults["disk_full"] += 1
+        raise OSError(errno.ENOSPC, "no space left on device", path)
 
 
 def _parent(path: str) -> str:

@@ -4,13 +4,12 @@ It does what `aegis_replication.node` does on a real machine, in the same order:
 promises after it. Only the clock, the network and the files are others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
-from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import (
@@ -20,6 +19,7 @@ from aegis_replication.engine.events import (
     Persisted,
     Received,
     Requested,
+    RoomChanged,
     Ticked,
 )
 from aegis_replication.engine.replica import Replica
@@ -29,15 +29,10 @@ from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import LogWrite, RecoveredGroup
 from aegis_replication.simulation.clock import Clock, drawn_clock
 from aegis_replication.simulation.disk import Losing, PowerCut, SimulatedDisk
-from aegis_replication.simulation.host_settings import (
-    WALL_EPOCH_MS,
-    HostSettings,
-    HostState,
-    Watcher,
-    empty_group,
-)
+from aegis_replication.simulation.host_settings import WALL_EPOCH_MS, HostSettings, HostState, Watcher, empty_group
 from aegis_replication.simulation.snapshot_saving import SnapshotSaving
 from aegis_replication.simulation.trace import Trace
+from aegis_replication.storage.backlog import Backlog
 from aegis_replication.storage.base import Storage
 
 
@@ -45,8 +40,8 @@ class Host:
     """One node's machine: its disk stays, its processes come and go."""
 
     # fmt: off
-    __slots__ = ("_busy_until_ms", "_flush_queue", "_flushing", "_inbox", "_last_write_ms", "_marked", "_random",
-                 "_saving", "_turn_at_ms", "clock", "damage", "disk", "engine", "flushes", "incarnation",
+    __slots__ = ("_busy_until_ms", "_backlog", "_flush_queue", "_flushing", "_inbox", "_last_write_ms", "_marked",
+                 "_random", "_saving", "_turn_at_ms", "clock", "damage", "disk", "engine", "flushes", "incarnation",
                  "is_founder", "is_retired", "life", "met", "node", "own_clock", "peers", "send", "settings",
                  "stall_ms", "state", "storage", "trace", "watcher")
     # fmt: on
@@ -118,10 +113,6 @@ class Host:
             return 0
         return len(self._flushing) + len(self._flush_queue) + self.disk.is_awaited
 
-    @property
-    def config(self) -> RaftConfig:
-        return self.settings.config.replace(node_id=self.node, peers=self.settings.config.voters)
-
     # --- life and death ---
 
     def start(self) -> None:
@@ -147,6 +138,7 @@ class Host:
         )
         self.state, self.damage = "up", None
         self._inbox, self._flushing, self._flush_queue = [], [], []
+        self._backlog = Backlog(self.storage, self._write_now)
         self._busy_until_ms = self._turn_at_ms = 0.0
         self._last_write_ms, self._marked = self.clock.now_ms, False
         self.disk.spent_ms = 0.0
@@ -156,14 +148,13 @@ class Host:
 
     def _spec(self, group: GroupId, found: RecoveredGroup | None) -> GroupSpec:
         recovered = found or empty_group()
-        pieces = None
-        if recovered.snapshot is not None:
-            pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id)
+        config = self.settings.config.replace(node_id=self.node, peers=self.settings.config.voters)
+        pieces = self.storage.snapshots.chunks(group, recovered.snapshot.id) if recovered.snapshot else None
         return GroupSpec(
-            self.config,
+            config,
             self.settings.make_machine(self.node, group),
             recovered,
-            bootstrap=self.settings.first_configuration(self.config) if self.is_founder else None,
+            bootstrap=self.settings.first_configuration(config) if self.is_founder else None,
             snapshot_pieces=pieces,
             limits=self.settings.limits,
             introduction=self.introduction,
@@ -342,8 +333,8 @@ class Host:
                 self._saving.carry_out(request)
             if effects.writes and not self._write(effects.writes):
                 return  # goes on when the flush is over
-        self.storage.maintain()
-        self._ask_for_turn(self.clock.now_ms if self._inbox else self.own_clock.at(engine.deadline_ms))
+        is_news = self._see_room()
+        self._ask_for_turn(self.clock.now_ms if self._inbox or is_news else self.own_clock.at(engine.deadline_ms))
 
     def _send(self, effects: Effects) -> None:
         for target, group, message in effects.messages:
@@ -366,16 +357,38 @@ class Host:
         for write in writes:
             self.trace.note(self.node, "writes", write)
         if self.settings.aside:
-            self.storage.write(writes, durable=False)
-            self._flush_queue.extend(writes)
-            if not self._flushing:
-                self._flush_aside()
+            if self._backlog.write(writes):
+                self._flush_soon(writes)
             return True
         self.disk.is_awaited = True
-        self.storage.write(writes, durable=True)
+        if not self._backlog.write(writes):
+            self.disk.end_wait()
+            return True
         self._block(self.disk.spent_ms, self._flushed_inline, writes)
         self.disk.spent_ms = 0.0
         return False
+
+    def _write_now(self, writes: Sequence[LogWrite]) -> bool:
+        self.storage.write(writes, durable=not self.settings.aside)
+        return True
+
+    def _flush_soon(self, writes: Sequence[LogWrite]) -> None:
+        self._flush_queue.extend(writes)
+        if not self._flushing:
+            self._flush_aside()
+
+    def _see_room(self) -> bool:
+        """Housekeeping, and what a full disk had no room for before; is there something to do about it?"""
+        self.storage.maintain()
+        written = [writes for writes, _ in self._backlog.retry()]
+        news = self._backlog.news()
+        for writes in written:
+            (self._flush_soon if self.settings.aside else self._persisted)(writes)
+        if news is not None:
+            self.trace.note(self.node, "has room for", news[0])
+            self.disk.faults["disk_regained"] += news[0] is None
+            self.engine.handle(RoomChanged(*news))
+        return bool(written) or news is not None
 
     def _block(self, duration_ms: float, then: Callable[..., None], *arguments: Any) -> None:
         self._busy_until_ms = self.clock.now_ms + duration_ms
@@ -397,7 +410,7 @@ class Host:
         if self._inbox:
             self._ask_for_turn(self.clock.now_ms)
 
-    def _persisted(self, writes: list[LogWrite]) -> None:
+    def _persisted(self, writes: Sequence[LogWrite]) -> None:
         self.flushes += 1
         for write in writes:
             self.watcher.on_durable(self, write)
@@ -430,7 +443,7 @@ class Host:
         if self._marked or self._flushing:
             return
         if self.clock.now_ms - self._last_write_ms >= self.settings.mark_ms:
-            self.storage.mark()
+            self._backlog.mark()
             self._marked = True
 
     def _is_busy(self) -> bool:

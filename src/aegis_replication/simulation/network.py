@@ -26,7 +26,7 @@ CALM = Weather()
 class Network:
     """Carries packets between sites (nodes and clients) at virtual time."""
 
-    __slots__ = ("weather", "faults", "spoil", "_clock", "_random", "_deliver", "_cut", "_extra_ms")
+    __slots__ = ("weather", "faults", "spoil", "_clock", "_random", "_deliver", "_cut", "_extra_ms", "_keep")
 
     def __init__(
         self, clock: Clock, deliver: Callable[[str, str, bytes], None], *, weather: Weather = CALM, faults: Counter[str]
@@ -43,6 +43,8 @@ class Network:
         self._cut: dict[tuple[str, str], str] = {}
         # Ordered pairs that take this much longer.
         self._extra_ms: dict[tuple[str, str], float] = {}
+        # Where packets that arrive over a link are noted.
+        self._keep: dict[tuple[str, str], list[bytes]] = {}
 
     def send(self, source: str, target: str, packet: bytes, *, once: bool = False) -> None:
         """Put one packet on its way, twice or never if the weather is bad; `once` never twice (one TCP connection)."""
@@ -78,6 +80,8 @@ class Network:
         if (source, target) in self._cut:
             self.faults[self._cut[source, target]] += 1
             return
+        if (source, target) in self._keep:
+            self._keep[source, target].append(packet)
         self._deliver(source, target, packet)
 
     # --- what can be done to links ---
@@ -101,6 +105,13 @@ class Network:
     def slow(self, source: str, target: str, extra_ms: float) -> None:
         """Packets from `source` to `target` take about `extra_ms` longer."""
         self._extra_ms[source, target] = extra_ms
+
+    def keep(self, source: str, target: str, kept: list[bytes]) -> None:
+        """Note in `kept` what arrives over this link from now on."""
+        self._keep[source, target] = kept
+
+    def keep_nothing(self) -> None:
+        self._keep.clear()
 
     def is_cut(self, source: str, target: str) -> bool:
         return (source, target) in self._cut

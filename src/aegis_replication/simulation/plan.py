@@ -63,6 +63,7 @@ COUNTED: Final = (
     "flush_slow",
     "flush_failed",
     "disk_full",
+    "disk_regained",
     "bit_flip",
     "damage_refused",
     "garbage_behind_tail",
@@ -95,6 +96,7 @@ class Plan(msgspec.Struct, frozen=True):
     without_session: float  # part of the commands that clients send outside of any session
     raft: dict[str, Any]  # arguments of RaftConfig
     priorities: dict[NodeId, int] = {}
+    is_about_beginnings: bool = False  # see `about_beginnings`
 
     def config(self) -> RaftConfig:
         """The replicas' settings."""
@@ -142,4 +144,24 @@ def draw_plan(random: Random) -> Plan:
         segment_bytes=random.choice((16 * 1024, 16 * 1024, 64 * 1024)),
         without_session=random.choice((0.0, 0.2, 0.6)),
         raft=raft,
+    )
+
+
+def about_beginnings(plan: Plan, random: Random) -> Plan:
+    """`plan`, or one in which it is the beginning of a write that a power cut takes.
+
+    Without it the write seems never to have been. What is left must not come back when the beginning is written once
+    more, byte for byte: a leader that sends entries one by one does that. Nothing else happens, or it would be rare.
+    """
+    if random.random() >= 0.2:
+        return plan
+    return msgspec.structs.replace(
+        plan,
+        kinds=("crash_while_flushing",),
+        duration_ms=3000.0,
+        frame_commands=1,
+        pause_ms=15.0,
+        weather=Weather(delay_mean_ms=0.2),
+        raft={**plan.raft, "append_bytes_max": 300, "max_entries_per_request": 1},
+        is_about_beginnings=True,
     )

@@ -20,17 +20,18 @@ from xxhash import xxh3_128
 from aegis_replication import __version__
 from aegis_replication.engine.spec import ReplicaLimits
 from aegis_replication.errors import AegisError, IncompatibleVersion, InvalidArgument, InvariantBroken, Unavailable
-from aegis_replication.simulation import churn, clocks, mutants, transfers
+from aegis_replication.simulation import churn, clocks, echoes, mutants, transfers
 from aegis_replication.simulation.checkers.linearizability import Undecided
 from aegis_replication.simulation.clocks import ClockPlan, draw_clock_plan, elsewhere
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import DiskSpeed
+from aegis_replication.simulation.echoes import about_echoes
 from aegis_replication.simulation.faults import Nemesis
 from aegis_replication.simulation.plan import COUNTED as PLANNED
-from aegis_replication.simulation.plan import Plan, draw_plan
+from aegis_replication.simulation.plan import Plan, about_beginnings, draw_plan
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 
-COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *transfers.COUNTED)
+COUNTED = (*PLANNED, *churn.COUNTED, *clocks.COUNTED, *echoes.COUNTED, *transfers.COUNTED)
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
 RECOVERY_MS = 8_000.0
@@ -122,12 +123,15 @@ class Play:
     def __init__(self, seed: int, subject: Subject | None = None) -> None:
         self.seed = seed
         plan = _rarely_sized(draw_plan(Random(f"{seed}/plan")), Random(f"{seed}/size"))
-        self.plan: Plan = churn.with_churn(plan, Random(f"{seed}/members"))
-        self.clocks: ClockPlan = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
+        with_churn = churn.with_churn(plan, Random(f"{seed}/members"))
+        special = about_echoes(about_beginnings(plan, Random(f"{seed}/beginnings")), Random(f"{seed}/echoes"))
+        is_special = with_churn is plan and special is not plan  # it waits for a moment that nothing may disturb
+        self.plan: Plan = special if is_special else with_churn
+        drawn = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
+        self.clocks: ClockPlan = ClockPlan() if is_special else drawn
         plan = self.plan
-        is_alone = self.clocks.is_alone  # what waits for a certain moment must not be disturbed
-        drawn = transfers.draw_transfer_plan(Random(f"{seed}/transfers"))
-        transfer_plan = transfers.TransferPlan() if is_alone else drawn
+        of_transfers = transfers.draw_transfer_plan(Random(f"{seed}/transfers"))
+        transfer_plan = transfers.TransferPlan() if is_special or self.clocks.is_alone else of_transfers
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
             plan.nodes,

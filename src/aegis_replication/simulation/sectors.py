@@ -60,10 +60,10 @@ class SectorFile:
         self.settled += len(self.unsynced)
         self.unsynced.clear()
 
-    def tear(self, random: Random, keep: float) -> bool:
+    def tear(self, random: Random, keep: float, *, from_beginning: bool = False) -> bool:
         """Take back about 1 - `keep` of the sectors that aren't durable, each to what it was before one of its writes.
 
-        Says whether there were any.
+        With `from_beginning` it is the first few of them, and all others are kept. Says whether there were any.
         """
         writes = self.lost + self.unsynced
         self.settled += len(self.unsynced)
@@ -80,11 +80,14 @@ class SectorFile:
                     versions.pop(sector, None)
                 else:
                     versions[sector] = versions.get(sector, 0) + 1
-        back = {
-            sector: count if not keep else random.randint(1, count)
-            for sector, count in versions.items()
-            if not keep or random.random() >= keep
-        }
+        if from_beginning:
+            back = {sector: versions[sector] for sector in sorted(versions)[: random.randint(1, 3)]}
+        else:
+            back = {
+                sector: count if not keep else random.randint(1, count)
+                for sector, count in versions.items()
+                if not keep or random.random() >= keep
+            }
         kept = [sector for sector in versions if sector not in back]
         for offset, old, _ in reversed(writes):
             if isinstance(old, int):

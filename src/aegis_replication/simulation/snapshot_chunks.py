@@ -2,6 +2,7 @@
 
 from aegis_replication.engine.effects import ReadChunk, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored
+from aegis_replication.errors import DiskFull
 from aegis_replication.storage.base import SnapshotStore
 
 
@@ -11,9 +12,12 @@ def read_chunk(snapshots: SnapshotStore, request: ReadChunk) -> ChunkRead:
     return ChunkRead(request.group, request.target, request.meta, request.offset, total, data)
 
 
-def store_chunk(snapshots: SnapshotStore, request: StoreChunk) -> ChunkStored:
-    """Take some bytes of a leader's snapshot; with the last ones it is whole, durable and named."""
-    wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
+def store_chunk(snapshots: SnapshotStore, request: StoreChunk) -> ChunkStored | None:
+    """Take some bytes of a leader's snapshot; with the last ones it is whole, durable and named. None: no room."""
+    try:
+        wanted = snapshots.receive(request.group, request.meta, request.offset, request.total_bytes, request.data)
+    except DiskFull:
+        return None
     complete = wanted == request.total_bytes
     if complete:
         snapshots.keep_received(request.group)

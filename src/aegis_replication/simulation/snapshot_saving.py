@@ -45,6 +45,8 @@ class SnapshotSaving:
             host.engine.handle(read_chunk(host.storage.snapshots, request))
         else:
             stored = store_chunk(host.storage.snapshots, request)
+            if stored is None:
+                return
             if stored.complete:
                 host.trace.note(host.node, "has received snapshot", request.meta.id)
                 host.watcher.on_snapshot(host, request.group, request.meta)

@@ -17,9 +17,10 @@ from aegis_replication.simulation.clock import Clock
 from aegis_replication.state_machine import commands as ask
 from aegis_replication.state_machine.sessions import WINDOW
 
-NO_EFFECT: Final = frozenset(
-    (wire.NOT_LEADER, wire.OVERLOADED, wire.INVALID, wire.FAILED, wire.DROPPED, wire.NOT_AN_INTEGER, wire.REFUSED)
-)
+# fmt: off
+NO_EFFECT: Final = frozenset((wire.NOT_LEADER, wire.OVERLOADED, wire.INVALID, wire.FAILED, wire.DROPPED,
+                              wire.NOT_AN_INTEGER, wire.REFUSED, wire.DISK_FULL))
+# fmt: on
 """Statuses by which a node promises that this request, as sent there, did nothing."""
 
 BEYOND_WINDOW: Final = WINDOW + 10

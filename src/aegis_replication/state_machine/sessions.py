@@ -58,6 +58,15 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
     pieces: int  # of sessions; those of the machine follow
 
 
+def machine_of(piece: bytes) -> tuple[str, int]:
+    """Which kind of machine a snapshot is of, and how many sessions, by its first piece. Raises ProtocolError."""
+    try:
+        head = _HEAD_DECODER.decode(piece)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"not a snapshot's first piece: {error}") from None
+    return head.kind, head.sessions
+
+
 _HEAD_DECODER = msgspec.msgpack.Decoder(_Head)
 _LINES_DECODER: msgspec.msgpack.Decoder[list[_Line]] = msgspec.msgpack.Decoder(list[_Line])
 

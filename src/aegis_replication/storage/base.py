@@ -15,13 +15,19 @@ FORMAT_VERSION = 1
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """Whose directory this is; written once, before anything else, and never changed."""
+    """Whose directory this is; written before anything else, changed by nothing but a recovery from a lost majority."""
 
     cluster: str
     node: NodeId
     incarnation: int  # 64 random bits: a directory that was lost and made anew has another one
     format_version: int = FORMAT_VERSION
     joins: bool = False  # made to join a cluster: its node never begins one, even while it knows of none
+    first_incarnation: int = 0  # what its log is marked with, if that is another one; 0: the same
+
+    @property
+    def log_incarnation(self) -> int:
+        """What segments and records carry, so that none of another directory is taken for one of these."""
+        return self.first_incarnation or self.incarnation
 
 
 class StorageStats(msgspec.Struct, frozen=True):
@@ -35,6 +41,8 @@ class StorageStats(msgspec.Struct, frozen=True):
     allocated_bytes: int  # what the directory takes on disk
     segments: int
     filesystem: str
+    full: str = ""  # why there is no room for more: writes are refused meanwhile, reads go on
+    reserve_bytes: int = 0  # set aside, so that votes and what makes room always find some
 
 
 class SnapshotWriter(Protocol):
@@ -51,6 +59,20 @@ class SnapshotWriter(Protocol):
 
     def abort(self) -> None:
         """Forget what was written."""
+
+
+class SnapshotHold(Protocol):
+    """A snapshot that stays readable while somebody carries it away, also when a newer one has taken its place."""
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` raw bytes of the file at `offset`. Raises DiskFailed."""
+
+    def close(self) -> None:
+        """It may go."""
 
 
 class SnapshotStore(Protocol):
@@ -70,12 +92,16 @@ class SnapshotStore(Protocol):
         (b"", 0) when it is gone.
         """
 
+    def hold(self, group: GroupId, snapshot: EntryId) -> SnapshotHold | None:
+        """Keep a snapshot's file readable until the hold is closed; None when it is gone already."""
+
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
         """Take raw bytes of a peer's file, verified as they come, into a temporary one; the offset wanted next.
 
         A gap, a repetition or damaged bytes change nothing that was good before: the offset says where to go on, 0 for
         a snapshot that isn't the one that was coming. `total_bytes`: all is there and good, `keep_received` comes next.
-        Raises WrongIdentity for a snapshot of another cluster or group.
+        Raises WrongIdentity for a snapshot of another cluster or group; DiskFull when there is no room for it. After an
+        error, here or in a flush, nothing of it is left.
         """
 
     def unflushed_received(self, group: GroupId) -> int:
@@ -100,6 +126,13 @@ class Storage(Protocol):
         """The snapshots beside the log."""
 
     @property
+    def room_bytes(self) -> int | None:
+        """The disk is full, and so many bytes of entries may still be written; None: it isn't full.
+
+        Term and vote, and what makes room, find some in the reserve; `maintain` sees whether there is more again.
+        """
+
+    @property
     def flushes(self) -> FlushPolicy:
         """Told of each flush by whoever has a clock."""
 
@@ -109,7 +142,8 @@ class Storage(Protocol):
     def write(self, writes: Sequence[LogWrite], *, durable: bool) -> None:
         """Write all of them; with `durable` they, and all before them, are on disk when it returns (one flush for all).
 
-        Raises DiskFailed, after which nothing more may be written or acknowledged.
+        Raises DiskFailed, after which nothing more may be written or acknowledged; or DiskFull: nothing is lost then,
+        and nothing else may be written before the same call was made again, and ended well.
         """
 
     def flush(self) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from zlib import crc32
 
@@ -13,6 +13,7 @@ from aegis_replication.errors import (
     CorruptRecord,
     DirectoryInUse,
     DiskFailed,
+    DiskFull,
     IncompatibleVersion,
     StorageError,
     WrongIdentity,
@@ -88,7 +89,10 @@ class DirectoryStorage:
             newest = self.snapshots.find()
             found = self._wal.find()
             self._check_reach(found, newest)
-            groups = self._wal.resume(found, newest)
+            try:
+                groups = self._wal.resume(found, newest)
+            except DiskFull as error:
+                raise self._wal.fail(f"{error}, then start this node again") from error
             self.snapshots.tidy()
         self._recovered = True
         return groups
@@ -108,6 +112,10 @@ class DirectoryStorage:
 
     def write(self, writes: Sequence[LogWrite], *, durable: bool) -> None:
         self._wal.write(writes, durable=durable)
+
+    @property
+    def room_bytes(self) -> int | None:
+        return self._wal.room_bytes
 
     def flush(self) -> None:
         self._wal.flush()
@@ -139,6 +147,8 @@ class DirectoryStorage:
             allocated_bytes=wal.allocated_bytes + self.snapshots.total_bytes,
             segments=wal.segment_count,
             filesystem=self._files.filesystem(self.path),
+            full=wal.room.full,
+            reserve_bytes=wal.segments.segment_bytes if wal.segments.has_reserve else 0,
         )
 
     def close(self) -> None:
@@ -147,7 +157,8 @@ class DirectoryStorage:
             return
         try:
             if self._recovered and not self._wal.has_failed:
-                self._wal.mark()
+                with contextlib.suppress(DiskFull):  # then a later damage of the last batch looks like a torn write
+                    self._wal.mark()
         finally:
             self._recycler.stop()
             self._wal.close()
@@ -200,7 +211,28 @@ def take_lock(files: Files, root: str, *, owner: bytes | None) -> int:
     )
 
 
-def _create(files: Files, root: str, identity: Identity, segment_bytes: int) -> None:
+def create_from_snapshots(path: str, identity: Identity, fill: Callable[[FileSnapshots], None]) -> None:
+    """Make a new data directory whose log begins after the snapshots that `fill` saves in it.
+
+    Until all of it is durable it has no identity, and no node starts on it. Raises StorageError when it isn't new.
+    """
+    files = RealFiles()
+    with storage_errors(path):
+        _make_directories(files, path)
+        lock = take_lock(files, path, owner=str(os.getpid()).encode())
+        try:
+            _create(files, path, identity, SEGMENT_BYTES, fill)
+        finally:
+            files.close(lock)
+
+
+def _create(
+    files: Files,
+    root: str,
+    identity: Identity,
+    segment_bytes: int,
+    fill: Callable[[FileSnapshots], None] = lambda snapshots: None,
+) -> None:
     """A new data directory. The identity comes last: a directory that has one is complete."""
     log, snapshots = f"{root}/{LOG_NAME}", f"{root}/{SNAPSHOTS_NAME}"
     files.make_directory(log)
@@ -212,6 +244,7 @@ def _create(files: Files, root: str, identity: Identity, segment_bytes: int) -> 
             "directory"
         )
     wal.create()
+    fill(FileSnapshots(files, snapshots, cluster=identity.cluster))
     files.sync_directory(root)
     write_identity(files, root, identity)
     parent = os.path.dirname(root)
@@ -224,6 +257,7 @@ def write_identity(files: Files, root: str, identity: Identity) -> None:
     path, aside = f"{root}/{IDENTITY_NAME}", f"{root}/{IDENTITY_NAME}.tmp"
     with contextlib.suppress(FileNotFoundError):
         files.unlink(aside)
+    first = identity.first_incarnation
     line = msgspec.json.encode(
         {
             "format_version": identity.format_version,
@@ -231,6 +265,7 @@ def write_identity(files: Files, root: str, identity: Identity) -> None:
             "node": identity.node,
             "incarnation": f"{identity.incarnation:016x}",
             **({"joins": True} if identity.joins else {}),
+            **({"first_incarnation": f"{first:016x}"} if first else {}),
         }
     )
     handle = files.open(aside, "create")
@@ -268,7 +303,8 @@ def read_identity(files: Files, root: str) -> Identity | None:
         if rest != f"crc32 {crc32(line):08x}\n".encode():
             raise ValueError(f"checksum {crc32(line):08x}, the file says {rest[:40]!r}")
         incarnation, joins = int(fields["incarnation"], 16), bool(fields.get("joins", False))
-        return Identity(str(fields["cluster"]), str(fields["node"]), incarnation, version, joins)
+        first = int(fields.get("first_incarnation", "0"), 16)
+        return Identity(str(fields["cluster"]), str(fields["node"]), incarnation, version, joins, first)
     except AegisError:
         raise
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:

@@ -29,6 +29,9 @@ else:
 Mode: TypeAlias = Literal["read", "write", "create"]
 
 _BUFFERS_MAX = 1000  # below IOV_MAX of every system (1,024)
+_ZEROS_BYTES = 1024 * 1024
+_OWNER_BYTES = 20
+_CANT_ALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # this system or file system knows no such call
 
 
 class Files(Protocol):
@@ -62,6 +65,12 @@ class Files(Protocol):
 
     def pwritev(self, handle: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
         """Write all buffers one after another at `offset`; the file grows when they reach past its end."""
+
+    def allocate(self, handle: int, size: int) -> None:
+        """The file has `size` bytes from now on, new ones zero, and room for them: to write there needs no other.
+
+        That holds on file systems that write in place; where each write takes new blocks, it may still be refused.
+        """
 
     def sync(self, handle: int) -> None:
         """All bytes written to this file so far, through whichever handle, are durable on return."""
@@ -146,6 +155,17 @@ class RealFiles:
         if handle in self._sync_after_write:
             self.sync(handle)
 
+    def allocate(self, handle: int, size: int) -> None:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(handle, 0, size)
+                return
+            except OSError as error:
+                if error.errno not in _CANT_ALLOCATE:
+                    raise
+        for offset in range(self.size(handle), size, _ZEROS_BYTES):
+            self.pwritev(handle, (bytes(min(_ZEROS_BYTES, size - offset)),), offset)
+
     def sync(self, handle: int) -> None:
         sync_descriptor(handle)
 
@@ -169,9 +189,8 @@ class RealFiles:
         handle = os.open(path, flags | _FLAGS_ALWAYS, 0o600)
         try:
             _take_lock(handle, shared=owner is None)
-            if owner is not None:
-                os.ftruncate(handle, 0)
-                _pwritev(handle, (owner,), 0)
+            if owner is not None:  # in place: a file that is cut first may find no room again on a full disk
+                _pwritev(handle, (owner.ljust(_OWNER_BYTES),), 0)
         except BaseException:
             os.close(handle)
             raise

@@ -9,7 +9,7 @@ import msgspec
 
 from aegis_replication.errors import AegisError, CorruptRecord
 from aegis_replication.ids import GroupId, LogIndex, Term
-from aegis_replication.log import Entry, Kind, SnapshotMeta, read_frame_header
+from aegis_replication.log import NOTHING, Entry, HardState, Kind, RecoveredGroup, SnapshotMeta, read_frame_header
 from aegis_replication.storage.directory import (
     LOG_NAME,
     SNAPSHOTS_NAME,
@@ -30,7 +30,8 @@ from aegis_replication.storage.records import (
 )
 from aegis_replication.storage.recovery import Chain, ChainRecord, replay
 from aegis_replication.storage.segments import SEGMENT_BYTES, SegmentFiles
-from aegis_replication.storage.snapshots import FileSnapshots, SnapshotReader
+from aegis_replication.storage.snapshot_reader import SnapshotReader
+from aegis_replication.storage.snapshots import FileSnapshots
 
 
 class RecordView(msgspec.Struct, frozen=True):
@@ -117,7 +118,7 @@ class Inspection:
         return Chain(
             segments,
             lambda segment: self._segments.load(segment, read_only=True),
-            checksum_seed(self.identity.incarnation),
+            checksum_seed(self.identity.log_incarnation),
             self._segments.path_of,
         )
 
@@ -164,6 +165,24 @@ class Inspection:
             yield Finding(DAMAGE, path, error.offset, f"expected {error.expected}, found {error.found}")
         except AegisError as error:
             yield Finding(DAMAGE, path, 0, str(error))
+
+    # --- groups ---
+
+    def groups(self) -> dict[GroupId, RecoveredGroup]:
+        """What a node that starts on it would begin with. Raises CorruptRecord when part of that is damaged."""
+        found: dict[GroupId, RecoveredGroup] = {}
+        with storage_errors(self.path):
+            replayed = replay(self._chain(), self._segments.path_of)
+            replayed.check_whole(self._segments.path_of)
+            newest = self._snapshots.find()
+            for group, records in sorted(replayed.groups.items()):
+                found[group] = records.as_group()
+                found[group].snapshot = newest.get(group)
+            for group, meta in sorted(newest.items()):  # named, and then the node went down before the log said so
+                held = found.setdefault(group, RecoveredGroup(HardState(), NOTHING, [], meta))
+                if held.hard_state.term < meta.term:
+                    held.hard_state = HardState(meta.term)
+        return found
 
     # --- snapshots ---
 

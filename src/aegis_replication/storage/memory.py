@@ -67,6 +67,11 @@ class MemoryStorage:
             del held[len(records.places) - 1 :]
             held.append(entry)
 
+    @property
+    def room_bytes(self) -> int | None:
+        """Memory has no limit that is known."""
+        return None
+
     def flush(self) -> None:
         """Nothing to do."""
         self._check_alive()
@@ -152,6 +157,10 @@ class MemoryFiles:
         if offset > len(content):
             content.extend(bytes(offset - len(content)))
         content[offset : offset + len(data)] = data
+
+    def allocate(self, handle: int, size: int) -> None:
+        content = self._handles[handle]
+        content.extend(bytes(max(0, size - len(content))))
 
     def sync(self, handle: int) -> None: ...
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from aegis_replication.errors import CorruptRecord, IncompatibleVersion, ProtocolError
 from aegis_replication.ids import GroupId, LogIndex
-from aegis_replication.log import NOTHING, Entry, EntryId, HardState, SnapshotMeta, read_frame_header
+from aegis_replication.log import NOTHING, Entry, EntryId, HardState, RecoveredGroup, SnapshotMeta, read_frame_header
 from aegis_replication.storage.records import (
     CARRIED,
     HEADER_BYTES,
@@ -124,6 +124,11 @@ class RecoveredRecords:
         # Index -> the entry, and where its record stands. May have holes until a record carried forward fills them.
         self.entries: dict[LogIndex, tuple[Entry, Position, int]] = {}
         self.highest: LogIndex = 0
+
+    def as_group(self) -> RecoveredGroup:
+        """What a node begins with. Of records without a hole."""
+        entries = [self.entries[index][0] for index in range(self.base.index + 1, self.highest + 1)]
+        return RecoveredGroup(self.hard_state or HardState(), self.base, entries, self.snapshot)
 
     def drop_from(self, index: LogIndex) -> None:
         """Forget the entries at and after `index`."""

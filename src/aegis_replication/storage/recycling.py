@@ -7,7 +7,7 @@ snapshot that stand in it are written anew at the log's end, and that is flushed
 from collections import deque
 from typing import Final
 
-from aegis_replication.errors import AegisError, CorruptRecord
+from aegis_replication.errors import AegisError, CorruptRecord, DiskFull
 from aegis_replication.ids import GroupId, LogIndex
 from aegis_replication.log import FRAME_HEADER_BYTES, decode_entry, frame_checksum, read_frame_header
 from aegis_replication.storage.files import Files
@@ -24,8 +24,8 @@ from aegis_replication.storage.wal import Wal
 
 _CARRY_STEP_BYTES: Final = 1024 * 1024
 # Segments that may lie idle beside twice the needed bytes before records are carried forward. With the segment that is
-# written next and one that waits to be used again, the log stays under twice the needed bytes plus four segments.
-_IDLE_SEGMENTS: Final = 2
+# written next, the reserve and one that waits to be used again the log stays under twice the needed bytes plus four.
+_IDLE_SEGMENTS: Final = 1
 _FREE_KEPT: Final = 1
 
 
@@ -40,35 +40,41 @@ class Recycler:
         self._carrying: tuple[int, int, deque[tuple[GroupId, LogIndex]]] | None = None
 
     def step(self) -> bool:
-        """One bounded step, at most 1 MiB of writing; is there more to do?"""
+        """One bounded step, at most 1 MiB of writing; is there more to do?
+
+        On a full disk first what makes room; then it is seen whether somebody else has made some.
+        """
         wal = self._wal
         wal.check_alive()
         with wal.using_disk("prepare the log's next segment"):
-            if not wal.ready and self._is_fill_due():
-                following = wal.current.id + 1
-                if wal.segments.prepare_step(following):
-                    wal.ready.append(following)
+            try:
+                if not wal.room.full and wal.room.look_ahead(wal.current.id, wal.used_bytes):
+                    return True
+                if self._look_back():
+                    return True
+                if not wal.room.full:
+                    return wal.segments.drop_free(_FREE_KEPT)
+                wal.regain()
                 return True
-            oldest = wal.chain[0]
-            if self._carrying is not None:
-                self._carry()
-            elif oldest == wal.current.id:
-                return wal.segments.drop_free(_FREE_KEPT)
-            elif not wal.live.by_segment.get(oldest):
-                self._give_free(oldest)
-            elif self._is_sparse():
-                handle = self._files.open(wal.segments.path_of(oldest), "read")
-                self._carrying = (handle, oldest, deque(wal.live.needed_in(oldest)))
-            else:
-                return wal.segments.drop_free(_FREE_KEPT)
-            return True
+            except DiskFull:
+                return False
 
-    def _is_fill_due(self) -> bool:
-        """Is the next segment less far along than the current one, by a quarter?
-
-        Filled all at once it would hold up the flushes of every node on this disk for as long as that takes.
-        """
-        return self._wal.segments.filled_bytes <= self._wal.used_bytes * 5 // 4
+    def _look_back(self) -> bool:
+        """A step towards needing less: the oldest segment is given free, or what is needed of it carried forward."""
+        wal = self._wal
+        oldest = wal.chain[0]
+        if self._carrying is not None:
+            self._carry()
+        elif oldest == wal.current.id:
+            return False
+        elif not wal.live.by_segment.get(oldest):
+            self._give_free(oldest)
+        elif self._is_sparse():
+            handle = self._files.open(wal.segments.path_of(oldest), "read")
+            self._carrying = (handle, oldest, deque(wal.live.needed_in(oldest)))
+        else:
+            return False
+        return True
 
     def _is_sparse(self) -> bool:
         """Does so much of the log lie idle that carrying the oldest records forward pays?"""

@@ -1,10 +1,12 @@
 """How are the log's files made, named, filled ahead and used again? (docs/data-files.md draws their header)
 
 A segment's size never changes and its blocks are written before they are used, so that a flush has no metadata to
-write. `0000000007.wal` is part of the log; `0000000003.free` holds nothing that is needed; `fill.tmp` is being filled.
+write. `0000000007.wal` is part of the log; `0000000003.free` holds nothing that is needed; `fill.tmp` is being filled;
+`reserve` is room for one more segment, set aside for a full disk.
 A name ends in .wal only after a header that says the same was flushed.
 """
 
+import contextlib
 import re
 from collections import deque
 from itertools import pairwise
@@ -17,7 +19,6 @@ import msgspec
 from aegis_replication.errors import CorruptRecord, IncompatibleVersion, InvalidArgument, WrongIdentity
 from aegis_replication.storage.base import FORMAT_VERSION, Identity
 from aegis_replication.storage.files import Files
-from aegis_replication.storage.records import ALIGNMENT
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 SEGMENT_BYTES_MIN: Final = 16 * 1024
@@ -33,6 +34,7 @@ _HEADER_BYTES: Final = 512  # one sector, so that it is written whole or not at 
 _ZEROS = bytes(FILL_STEP_BYTES)
 _NAME = re.compile(r"(\d{10})\.(wal|free)")
 _FILL_NAME: Final = "fill.tmp"
+_RESERVE_NAME: Final = "reserve"
 
 
 class Segment:
@@ -49,7 +51,7 @@ class Segment:
 def pack_segment_header(identity: Identity, segment: int, size: int) -> bytes:
     """The first sector of a segment: its id, its size, and whose it is."""
     name = msgspec.msgpack.encode((identity.cluster, identity.node))
-    fields = _FIELDS.pack(_MAGIC, identity.format_version, len(name), segment, size, identity.incarnation) + name
+    fields = _FIELDS.pack(_MAGIC, identity.format_version, len(name), segment, size, identity.log_incarnation) + name
     header = fields + _CHECKSUM.pack(crc32(fields))
     if len(header) > _HEADER_BYTES:
         raise InvalidArgument(
@@ -83,7 +85,7 @@ def read_segment_header(path: str, data: bytes) -> tuple[Identity, int, int]:
 class SegmentFiles:
     """The directory of segments: finds, opens, prepares, gives free."""
 
-    __slots__ = ("_files", "_filled", "_filling", "_free", "identity", "path", "segment_bytes")
+    __slots__ = ("_files", "_filled", "_filling", "_free", "has_reserve", "identity", "path", "segment_bytes")
 
     def __init__(self, files: Files, path: str, identity: Identity, segment_bytes: int) -> None:
         if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX or segment_bytes % RECORDS_START:
@@ -96,6 +98,8 @@ class SegmentFiles:
         self._free: deque[str] = deque()
         # Handle of the file that is being filled (-1: none), and how far it is.
         self._filling, self._filled = -1, 0
+        # Is there room for one more segment, come what may?
+        self.has_reserve = False
 
     @property
     def free_count(self) -> int:
@@ -114,7 +118,9 @@ class SegmentFiles:
         for name in self._files.list(self.path):
             match = _NAME.fullmatch(name)
             if match is None:
-                if name == _FILL_NAME and not read_only:
+                if name == _RESERVE_NAME and self._is_segment_long(f"{self.path}/{name}"):
+                    self.has_reserve = True
+                elif name in (_FILL_NAME, _RESERVE_NAME) and not read_only:
                     self._files.unlink(f"{self.path}/{name}")
             elif match[2] == "free":
                 self._free.append(name)
@@ -126,6 +132,13 @@ class SegmentFiles:
         if not read_only:
             self._files.sync_directory(self.path)
         return segments
+
+    def _is_segment_long(self, path: str) -> bool:
+        handle = self._files.open(path, "read")
+        try:
+            return self._files.size(handle) == self.segment_bytes
+        finally:
+            self._files.close(handle)
 
     def remove_unused(self) -> bool:
         """Remove segments that were made and never written to; were there no others?"""
@@ -155,12 +168,12 @@ class SegmentFiles:
             if (owner.cluster, owner.node, owner.incarnation) != (
                 self.identity.cluster,
                 self.identity.node,
-                self.identity.incarnation,
+                self.identity.log_incarnation,
             ):
                 raise WrongIdentity(
                     f"{path} belongs to node {owner.node} of cluster {owner.cluster} (incarnation "
                     f"{owner.incarnation:016x}), its directory to node {self.identity.node} of {self.identity.cluster} "
-                    f"({self.identity.incarnation:016x}): put back the directory's own files"
+                    f"({self.identity.log_incarnation:016x}): put back the directory's own files"
                 )
             if id_ != segment:
                 raise CorruptRecord(path, 0, f"the header of segment {segment}", f"that of segment {id_}")
@@ -199,29 +212,80 @@ class SegmentFiles:
                     return True
             self._filling, self._filled = self._files.open(f"{self.path}/{_FILL_NAME}", "create"), 0
         step = min(FILL_STEP_BYTES, self.segment_bytes - self._filled)
-        self._files.pwritev(self._filling, (_ZEROS[:step],), self._filled)
-        self._filled += step
-        if self._filled < self.segment_bytes:
-            self._files.sync(self._filling)
-            return False
+        try:
+            self._files.pwritev(self._filling, (_ZEROS[:step],), self._filled)
+            self._filled += step
+            if self._filled < self.segment_bytes:
+                self._files.sync(self._filling)
+                return False
+        except OSError:
+            self._drop_filling()
+            raise
         self._finish_filling(segment)
         return True
 
     def prepare_now(self, segment: int) -> None:
-        """Segment `segment` at once, because a write waits for it: its blocks are made as they are written."""
+        """Segment `segment` at once, because a write waits for it: its blocks are taken now, and made when written."""
         if self._filling < 0 and self._free and self.prepare_step(segment):
             return
         if self._filling < 0:
             self._filling, self._filled = self._files.open(f"{self.path}/{_FILL_NAME}", "create"), 0
-        self._files.pwritev(self._filling, (_ZEROS[:ALIGNMENT],), self.segment_bytes - ALIGNMENT)
+        try:
+            self._files.allocate(self._filling, self.segment_bytes)
+        except OSError:
+            self._drop_filling()
+            raise
         self._finish_filling(segment)
 
     def _finish_filling(self, segment: int) -> None:
-        handle, self._filling = self._filling, -1
         try:
-            self._name(handle, f"{self.path}/{_FILL_NAME}", segment)
+            self._name(self._filling, f"{self.path}/{_FILL_NAME}", segment)
+        except OSError:
+            self._drop_filling()
+            raise
+        self.stop()
+
+    def _drop_filling(self) -> None:
+        """No room: what is half filled gives back its own, for what needs it more."""
+        self.stop()
+        with contextlib.suppress(OSError):  # renamed already, or it goes at the next start
+            self._files.unlink(f"{self.path}/{_FILL_NAME}")
+
+    # --- the reserve ---
+
+    def make_reserve(self) -> None:
+        """Set room aside for one more segment; raises OSError when there is none."""
+        path = f"{self.path}/{_RESERVE_NAME}"
+        while self._free and not self.has_reserve:
+            name = f"{self.path}/{self._free.popleft()}"
+            if self._is_segment_long(name):
+                self._files.rename(name, path)
+                self.has_reserve = True
+            else:
+                self._files.unlink(name)
+        if not self.has_reserve:
+            handle = self._files.open(path, "create")
+            try:
+                self._files.allocate(handle, self.segment_bytes)
+                self._files.sync(handle)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._files.unlink(path)
+                raise
+            finally:
+                self._files.close(handle)
+            self.has_reserve = True
+        self._files.sync_directory(self.path)
+
+    def use_reserve(self, segment: int) -> None:
+        """Turn the reserve into segment `segment`."""
+        path = f"{self.path}/{_RESERVE_NAME}"
+        handle = self._files.open(path, "write")
+        try:
+            self._name(handle, path, segment)
         finally:
             self._files.close(handle)
+        self.has_reserve = False
 
     def _reuse(self, name: str, segment: int) -> bool:
         """Turn the free file `name` into `segment`, or remove it when it is of another size."""

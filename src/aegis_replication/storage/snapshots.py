@@ -10,34 +10,29 @@ from collections.abc import Iterator
 from typing import Final
 from zlib import crc32
 
-import msgspec
-
 from aegis_replication.errors import (
     CorruptRecord,
     DiskFailed,
-    IncompatibleVersion,
+    DiskFull,
     LimitExceeded,
     StorageError,
     WrongIdentity,
 )
 from aegis_replication.ids import GroupId
 from aegis_replication.log import EntryId, SnapshotMeta
-from aegis_replication.storage.base import FORMAT_VERSION
 from aegis_replication.storage.files import Files, is_full
 from aegis_replication.storage.snapshot_arrival import Arrival
 from aegis_replication.storage.snapshot_format import (
     CHECKSUM,
     HEAD,
-    MAGIC,
-    META_BYTES_MAX,
     PIECE,
     PIECE_BYTES_MAX,
     TRAILER,
     TRAILER_BYTES,
     check_owner,
     pack_head,
-    unpack_meta,
 )
+from aegis_replication.storage.snapshot_reader import SnapshotReader
 
 _SYNC_EVERY_BYTES: Final = 8 * 1024 * 1024  # so that the last flush is short
 _NAME = re.compile(r"(\d{1,10})-(\d{1,20})-(\d{1,20})\.(snap|tmp|part)")
@@ -46,78 +41,6 @@ _NAME = re.compile(r"(\d{1,10})-(\d{1,20})-(\d{1,20})\.(snap|tmp|part)")
 def snapshot_name(group: GroupId, snapshot: EntryId, kind: str = "snap") -> str:
     """The file's name; made of numbers only, so nothing that comes from a peer can lead elsewhere."""
     return f"{group}-{snapshot.term}-{snapshot.index}.{kind}"
-
-
-class SnapshotReader:
-    """A snapshot file, its head verified; `pieces` verifies the rest while it gives it out."""
-
-    def __init__(self, files: Files, path: str) -> None:
-        """Raises CorruptRecord for a damaged head or a missing trailer, IncompatibleVersion for a later format."""
-        self._files, self.path = files, path
-        self._handle = files.open(path, "read")
-        try:
-            self.size = files.size(self._handle)
-            self.group, self.meta, self.cluster, self._head = self._read_head()
-            self.piece_count, self.piece_bytes, self._whole = self._read_trailer()
-        except BaseException:
-            self.close()
-            raise
-
-    def _read_head(self) -> tuple[GroupId, SnapshotMeta, str, bytes]:
-        fixed = self._files.pread(self._handle, HEAD.size, 0)
-        if len(fixed) < HEAD.size or not fixed.startswith(MAGIC):
-            raise CorruptRecord(self.path, 0, f"a snapshot beginning with {MAGIC!r}", f"{fixed[:8]!r}")
-        _, version, _, group, meta_bytes = HEAD.unpack(fixed)
-        if version > FORMAT_VERSION:
-            raise IncompatibleVersion(
-                f"{self.path} has format {version}, this program knows 1 to {FORMAT_VERSION}: upgrade it"
-            )
-        rest = self._files.pread(self._handle, min(meta_bytes, META_BYTES_MAX) + CHECKSUM.size, HEAD.size)
-        head, stored = fixed + rest[: -CHECKSUM.size], rest[-CHECKSUM.size :]
-        if len(head) != HEAD.size + meta_bytes or CHECKSUM.pack(crc32(head)) != stored:
-            raise CorruptRecord(self.path, 0, "a head with a right checksum", f"checksum {crc32(head):08x}")
-        try:
-            return group, *unpack_meta(rest[: -CHECKSUM.size]), head + stored
-        except msgspec.MsgspecError as error:
-            raise CorruptRecord(self.path, HEAD.size, "a snapshot's meta", str(error)) from None
-
-    def _read_trailer(self) -> tuple[int, int, int]:
-        start = self.size - TRAILER_BYTES
-        data = self._files.pread(self._handle, TRAILER_BYTES, start) if start >= len(self._head) else b""
-        if len(data) < TRAILER_BYTES or CHECKSUM.pack(crc32(data[: TRAILER.size])) != data[TRAILER.size :]:
-            raise CorruptRecord(self.path, max(start, 0), "a trailer with a right checksum", f"{len(data)} bytes, none")
-        _, _, count, piece_bytes, whole = TRAILER.unpack_from(data)
-        if len(self._head) + count * PIECE.size + piece_bytes != start:
-            raise CorruptRecord(self.path, start, f"{count} pieces of {piece_bytes} bytes", f"{self.size} bytes in all")
-        return count, piece_bytes, whole
-
-    def pieces(self) -> Iterator[bytes]:
-        """The pieces in order, each verified; after the last one the whole is. Raises CorruptRecord where it is not."""
-        offset, whole, count = len(self._head), crc32(self._head), 0
-        end = self.size - TRAILER_BYTES
-        while offset < end:
-            head = self._files.pread(self._handle, PIECE.size, offset)
-            size, checksum = PIECE.unpack(head)
-            if not 0 < size <= min(end - offset - PIECE.size, PIECE_BYTES_MAX):
-                raise CorruptRecord(self.path, offset, f"piece {count} of {self.piece_count}", f"one of {size} bytes")
-            piece = self._files.pread(self._handle, size, offset + PIECE.size)
-            if crc32(piece) != checksum:
-                raise CorruptRecord(
-                    self.path, offset, f"piece {count} with checksum {checksum:08x}", f"{crc32(piece):08x}"
-                )
-            whole = crc32(head, whole)
-            offset, count = offset + PIECE.size + size, count + 1
-            yield piece
-        if (count, whole) != (self.piece_count, self._whole):
-            raise CorruptRecord(
-                self.path, end, f"{self.piece_count} pieces, {self._whole:08x}", f"{count}, {whole:08x}"
-            )
-
-    def close(self) -> None:
-        """Give the file back."""
-        if self._handle >= 0:
-            self._files.close(self._handle)
-            self._handle = -1
 
 
 class _Appending:
@@ -215,6 +138,28 @@ class _Receiving:
 
     def __init__(self, file: _Appending, meta: SnapshotMeta, total_bytes: int, arrival: Arrival) -> None:
         self.file, self.meta, self.total_bytes, self.arrival = file, meta, total_bytes, arrival
+
+
+class FileHold:
+    """A snapshot's open file: deleted or not, it can be read to its end."""
+
+    __slots__ = ("_files", "_handle", "path", "size")
+
+    def __init__(self, files: Files, path: str) -> None:
+        self._files, self.path = files, path
+        self._handle = files.open(path, "read")
+        self.size = files.size(self._handle)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` raw bytes at `offset`. Raises DiskFailed."""
+        try:
+            return self._files.pread(self._handle, size, offset)
+        except OSError as error:
+            raise DiskFailed(f"{self.path}: can't be read: {error}") from error
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._files.close(self._handle)
 
 
 class FileSnapshots:
@@ -335,35 +280,41 @@ class FileSnapshots:
         finally:
             self._files.close(handle)
 
+    def hold(self, group: GroupId, snapshot: EntryId) -> FileHold | None:
+        """A snapshot kept readable until the hold is closed; None when it is gone already."""
+        try:
+            return FileHold(self._files, self.path_of(group, snapshot))
+        except FileNotFoundError:
+            return None
+
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
         """Take raw bytes of a peer's file, verified as they come; the offset wanted next.
 
         `total_bytes` comes back when all of it is there and good: `keep_received` makes it this node's newest. A
         damaged part is wanted again. Another snapshot takes the place of the one that was coming, at its offset 0.
-        Raises WrongIdentity for another cluster's or group's; DiskFailed.
+        Raises WrongIdentity for another cluster's or group's, DiskFull without room, DiskFailed: nothing of it is left.
         """
+        with self._all_or_nothing(group):
+            return self._receive(group, meta, offset, total_bytes, data)
+
+    def _receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
         coming = self._receiving.get(group)
-        with writing_snapshot(self.path_of(group, meta.id, "part")):
-            if coming is None or coming.meta != meta or coming.total_bytes != total_bytes:
-                if offset != 0 or total_bytes < HEAD.size + TRAILER_BYTES:
-                    return 0
-                coming = self._begin_receiving(group, meta, total_bytes)
-            file, arrival = coming.file, coming.arrival
-            if offset != file.size or offset + len(data) > total_bytes:
-                return file.size
-            try:
-                arrival.take(data)
-                if arrival.taken > file.size:  # all of it, or the good part
-                    file.put([data[: arrival.taken - file.size]])
-                elif arrival.taken:
-                    file.cut(arrival.taken)
-                else:
-                    self._give_up(group)
-                    return 0
-            except (WrongIdentity, OSError):
-                self._give_up(group)
-                raise
+        if coming is None or coming.meta != meta or coming.total_bytes != total_bytes:
+            if offset != 0 or total_bytes < HEAD.size + TRAILER_BYTES:
+                return 0
+            coming = self._begin_receiving(group, meta, total_bytes)
+        file, arrival = coming.file, coming.arrival
+        if offset != file.size or offset + len(data) > total_bytes:
             return file.size
+        arrival.take(data)
+        if arrival.taken > file.size:  # all of it, or the good part
+            file.put([data[: arrival.taken - file.size]])
+        elif arrival.taken:
+            file.cut(arrival.taken)
+        else:
+            self._give_up(group)
+            return 0
+        return file.size
 
     def _begin_receiving(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> _Receiving:
         self._give_up(group)
@@ -383,15 +334,33 @@ class FileSnapshots:
         """Flush what has come so far; may be called in another thread."""
         coming = self._receiving.get(group)
         if coming is not None:
-            with writing_snapshot(coming.file.path):
+            with self._all_or_nothing(group):
                 coming.file.sync()
 
     def keep_received(self, group: GroupId) -> None:
         """Flush, name and make durable what `receive` has found whole; may be called in another thread."""
-        coming = self._receiving.pop(group)
+        coming = self._receiving[group]
         assert coming.arrival.is_whole, f"{coming.file.path} is not whole: {coming.arrival.verified} bytes are good"
-        with writing_snapshot(coming.file.path):
+        with self._all_or_nothing(group):
             self.publish(group, coming.meta, coming.file)
+        del self._receiving[group]
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self, group: GroupId) -> Iterator[None]:
+        """After an error nothing is left of what came: what isn't flushed may be gone, and a full disk needs the room.
+
+        Raises DiskFull, or DiskFailed for any other error of the disk.
+        """
+        try:
+            yield
+        except OSError as error:
+            coming = self._receiving.get(group)
+            what = f"{coming.file.path if coming else self.path}: a peer's snapshot can't be kept: {error}"
+            self._give_up(group)
+            raise (DiskFull(f"{what}. Make room on it") if is_full(error) else DiskFailed(what)) from error
+        except WrongIdentity:
+            self._give_up(group)
+            raise
 
     def _give_up(self, group: GroupId) -> None:
         coming = self._receiving.pop(group, None)

@@ -17,7 +17,7 @@ from aegis_replication.log import (
     frame_checksum,
 )
 from aegis_replication.storage.base import Identity
-from aegis_replication.storage.files import Files, is_full
+from aegis_replication.storage.files import Files
 from aegis_replication.storage.live import LiveRecords
 from aegis_replication.storage.records import (
     END_BYTES,
@@ -35,6 +35,7 @@ from aegis_replication.storage.records import (
     record_bytes,
 )
 from aegis_replication.storage.recovery import Chain, RecoveredRecords, replay
+from aegis_replication.storage.room import Room
 from aegis_replication.storage.segments import RECORDS_START, Segment, SegmentFiles
 
 
@@ -47,14 +48,19 @@ class Found(NamedTuple):
 
 
 class Wal:
-    """The log. `find` and `resume` come first, then writes; after an error of the disk every call raises DiskFailed."""
+    """The log. `find` and `resume` come first, then writes; after an error of the disk every call raises DiskFailed.
+
+    A full disk is no such error: DiskFull is raised, nothing is lost, and the same call may be made again.
+    """
 
     __slots__ = (
         "_buffers",
         "_buffers_start",
+        "_chunks",
         "_failed",
         "_files",
         "_flushed",
+        "_is_gathered",
         "_last_type",
         "_lent",
         "_limit",
@@ -66,28 +72,31 @@ class Wal:
         "chain",
         "current",
         "live",
-        "ready",
+        "room",
         "segments",
     )
 
     def __init__(self, files: Files, path: str, identity: Identity, segment_bytes: int) -> None:
         self._files = files
         self.segments = SegmentFiles(files, path, identity, segment_bytes)
-        self._seed = checksum_seed(identity.incarnation)
+        self._seed = checksum_seed(identity.log_incarnation)
         self.live = LiveRecords()
         self._failed: str | None = None
         # Ids of the log's segments, from the oldest needed one to the one being written; the recycler takes the oldest.
         self.chain: deque[int] = deque()
-        # Ids of prepared segments that come after it.
-        self.ready: deque[int] = deque()
+        # What comes after it, and whether the disk has room for that.
+        self.room = Room(self.segments)
         self.current: Segment
         # Where the next record goes in the current segment, and the offset that records must not pass.
         self._offset = self._limit = RECORDS_START
         self._previous = 0  # checksum of the last record
         self._last_type = 0
-        # Bytes gathered for the current segment and where they begin.
+        # Bytes gathered for the current segment and where they begin; and before them those for earlier segments.
         self._buffers: list[bytes] = []
         self._buffers_start = RECORDS_START
+        self._chunks: list[tuple[Segment, int, list[bytes]]] = []
+        # The last `write` was gathered, and found no room: it comes once more.
+        self._is_gathered = False
         # All before it is on disk. Only rises. Invariant: flushed <= end.
         self._flushed: Position = 0
         # Segments with writes that wait for a sync, and the position up to which they were written.
@@ -108,6 +117,13 @@ class Wal:
         return position_of(self.current.id, self._offset)
 
     @property
+    def _written_to(self) -> Position:
+        """All before it was handed to the system; what is gathered behind it waits, for room perhaps."""
+        for segment, start, _ in self._chunks:
+            return position_of(segment.id, start)
+        return position_of(self.current.id, self._buffers_start if self._buffers else self._offset)
+
+    @property
     def used_bytes(self) -> int:
         """How much of the current segment is written."""
         return self._offset
@@ -120,11 +136,16 @@ class Wal:
     @property
     def segment_count(self) -> int:
         """Files the log has: written, prepared and idle ones."""
-        return len(self.chain) + len(self.ready) + self.segments.free_count
+        return len(self.chain) + len(self.room.ready) + self.segments.free_count + self.segments.has_reserve
 
     @property
     def allocated_bytes(self) -> int:
         return self.segment_count * self.segments.segment_bytes
+
+    @property
+    def room_bytes(self) -> int | None:
+        """How much of entries may be written while the disk is full; None: it isn't."""
+        return self.room.left_bytes(self._limit - self._offset)
 
     # --- beginning ---
 
@@ -195,7 +216,7 @@ class Wal:
         """Go on writing where the chain ends."""
         current = chain.end >> 32
         self.chain = deque(segment for segment in segments if segment <= current)
-        self.ready = deque(segment for segment in segments if segment > current)
+        self.room.ready = deque(segment for segment in segments if segment > current)
         self._enter(self.segments.open(current), chain.end & 0xFFFF_FFFF)
         self._previous, self._last_type = chain.previous or 0, chain.last_type
         self._flushed = chain.end
@@ -208,12 +229,10 @@ class Wal:
         if found.base_place[1]:
             body = BaseBody(group, found.base.term, found.base.index, True, found.snapshot)
             self.live.place_base(records, body, *found.base_place)
-        entries = []
-        for index in range(found.base.index + 1, found.highest + 1):
-            entry, position, size = found.entries[index]
-            self.live.place_entry(records, entry, position, size)
-            entries.append(entry)
-        return RecoveredGroup(found.hard_state or HardState(), found.base, entries, found.snapshot)
+        group_found = found.as_group()
+        for entry in group_found.entries:
+            self.live.place_entry(records, *found.entries[entry.index])
+        return group_found
 
     def _take_up(self, newer: list[LogWrite], groups: dict[GroupId, RecoveredGroup]) -> None:
         """Snapshots that were named before the log said so."""
@@ -237,17 +256,24 @@ class Wal:
     # --- writing ---
 
     def write(self, writes: Sequence[LogWrite], *, durable: bool) -> None:
-        """Append all of them, in as few calls as there are segments; on disk on return if `durable`."""
+        """Append all of them, in as few calls as there are segments; on disk on return if `durable`.
+
+        After DiskFull the next call must be with the same writes: it goes on where this one stopped.
+        """
         self.check_alive()
-        room = self.segments.segment_bytes - RECORDS_START - END_BYTES - HEADER_BYTES
+        room = self.room.segment_bytes - HEADER_BYTES
         for write in writes:
             for entry in write.entries:
                 if len(entry.frame) > room:
                     raise LimitExceeded(f"entry {entry.index} of group {write.group}", len(entry.frame), room)
         with self.using_disk("write the log"):
-            for write in writes:
-                self._put_write(write)
+            if not self._is_gathered:
+                self.room.prepare(writes, self.end, self._limit)
+                for write in writes:
+                    self._put_write(write)
+                self._is_gathered = True
             self.spill(durable=durable)
+            self._is_gathered = False
 
     def _put_write(self, write: LogWrite) -> None:
         live = self.live
@@ -296,14 +322,13 @@ class Wal:
 
         The next one has its name before this one says that the log goes on there.
         """
-        if not self.ready:
-            following = self.current.id + 1
-            self.segments.prepare_now(following)
-            self.ready.append(following)
+        if not self.room.ready:
+            self.room.prepare_next(self.current.id)
         self._gather(self.end, RecordType.END, b"", 0, 0)
         self._offset += END_BYTES
-        self.spill(durable=False)
-        segment = self.ready.popleft()
+        self._chunks.append((self.current, self._buffers_start, self._buffers))
+        self._buffers = []
+        segment = self.room.ready.popleft()
         self.chain.append(segment)
         self._enter(self.segments.open(segment), RECORDS_START)
 
@@ -312,19 +337,25 @@ class Wal:
         self._limit = segment.size - END_BYTES
 
     def spill(self, *, durable: bool) -> None:
-        """Hand what was gathered to the current segment, in one call, and flush if `durable`.
+        """Hand what was gathered to its segments, in one call each, and flush if `durable`.
 
         A durable handle makes only its own write durable, so it serves only where nothing else waits in the file.
+        What finds no room stays gathered, and is written anew by the next call: no flush has claimed it.
         """
-        buffers, current = self._buffers, self.current
-        if buffers:
-            self._buffers = []
-            if durable and current not in self._unflushed:
-                self._files.pwritev(current.durable, buffers, self._buffers_start)
-            else:
-                self._files.pwritev(current.plain, buffers, self._buffers_start)
-                self._unflushed[current] = self.end
-            self._buffers_start = self._offset
+        chunks = self._chunks
+        if self._buffers:
+            chunks.append((self.current, self._buffers_start, self._buffers))
+            self._buffers, self._buffers_start = [], self._offset
+        while chunks:
+            segment, start, buffers = chunks[0]
+            is_plain = not durable or len(chunks) > 1 or segment in self._unflushed
+            try:
+                self._files.pwritev(segment.plain if is_plain else segment.durable, buffers, start)
+            except OSError as error:
+                raise self.room.note_full(error) from error
+            if is_plain:
+                self._unflushed[segment] = position_of(segment.id, start + sum(map(len, buffers)))
+            del chunks[0]
         if durable:
             self._sync()
 
@@ -340,13 +371,13 @@ class Wal:
         """All written so far is on disk on return."""
         self.check_alive()
         with self.using_disk("flush the log"):
-            self._sync()
+            self.spill(durable=True)
 
     def unflushed(self) -> tuple[list[int], Position]:
         """Handles whose flush makes durable all that was written so far, and the position to tell `flushed` then."""
         self.check_alive()
         self._lent = bool(self._unflushed)
-        return [segment.plain for segment in self._unflushed], self.end
+        return [segment.plain for segment in self._unflushed], self._written_to
 
     def flushed(self, position: Position) -> None:
         """All before `position` is on disk: the flush asked for with it has ended."""
@@ -362,15 +393,21 @@ class Wal:
         while self._retired and not self._lent:
             self.segments.close(self._retired.pop())
 
+    def regain(self) -> None:
+        """See whether a full disk has room again: for what is gathered, the reserve, the next segment. Or DiskFull."""
+        self.spill(durable=False)
+        self.room.regain(self.current.id)
+
     def mark(self) -> None:
         """Write and flush a record that says that all before it was flushed; nothing when the last record is one."""
         self.check_alive()
-        if self._last_type == RecordType.MARK:
+        if self._last_type == RecordType.MARK and not self._chunks:
             return
         with self.using_disk("write the log"):
-            self._sync()
-            self.put(RecordType.MARK, b"", 0)
             self.spill(durable=True)
+            if self._last_type != RecordType.MARK:
+                self.put(RecordType.MARK, b"", 0)
+                self.spill(durable=True)
 
     def fail(self, why: str) -> DiskFailed:
         """Nothing may be written or acknowledged any more; the error to raise."""
@@ -387,8 +424,7 @@ class Wal:
         try:
             yield
         except OSError as error:
-            full = " The disk is full: make room before the node is started again." if is_full(error) else ""
-            raise self.fail(f"{self.segments.path}: the disk refused to {what}: {error}.{full}") from error
+            raise self.fail(f"{self.segments.path}: the disk refused to {what}: {error}") from error
         except AegisError:
             raise
         except BaseException as error:

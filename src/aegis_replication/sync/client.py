@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from aegis_replication.admin import MemberList
-from aegis_replication.client import batch, client, members
+from aegis_replication.client import batch, client
 from aegis_replication.client.arguments import LEADER, LINEARIZABLE, TIMEOUT_SECONDS, Text
 from aegis_replication.client.client import Found, NodeStatus
-from aegis_replication.client.members import OnProgress
-from aegis_replication.ids import NodeId
 from aegis_replication.loop_thread import LoopThread, background
 from aegis_replication.state_machine.commands import BatchResult, Condition, KeyValue, Operation, Page, Swap
 from aegis_replication.state_machine.user import StateMachine
 from aegis_replication.sync.machines import MachineProxy
+from aegis_replication.sync.operations import BackupClient, MembersClient
 
 
 class WriteBatch:
@@ -71,98 +69,7 @@ class WriteBatch:
         return self._thread.call(self._inner.commit(timeout=timeout))
 
 
-class MembersClient:
-    """A cluster's members: who they are, and how they come, go and take each other's places.
-
-    One change is made at a time; a call waits for those before it. Asking for what is so already changes nothing. What
-    they may raise: ChangeRefused in one of its forms (WouldLoseQuorum, LearnerLags, UnknownMember, MemberExists) when a
-    change can't be made as asked; ChangePending when others were in its way until its time was over; OutcomeUnknown and
-    DeadlineExceeded when it was begun and may still come about.
-    """
-
-    _inner: members.MembersClient
-    _thread: LoopThread
-
-    @classmethod
-    def around(cls, inner: Any, thread: LoopThread) -> Self:
-        """The twin of `inner`, which lives on the loop of `thread`."""
-        self = cls.__new__(cls)
-        self._inner, self._thread = inner, thread
-        return self
-
-    def members(self, *, timeout: float | None = None) -> MemberList:
-        """Who the members are and how far each is, by the leader."""
-        return self._thread.call(self._inner.members(timeout=timeout))
-
-    def add_node(
-        self,
-        node: NodeId,
-        address: str,
-        *,
-        voter: bool = True,
-        incarnation: int = 0,
-        wait: bool = True,
-        on_progress: OnProgress | None = None,
-        timeout: float | None = None,
-    ) -> MemberList:
-        """Add `node`, whose peers connect at `address`: as a learner, and a voter as soon as it has caught up.
-
-        With voter=False it stays a learner. With wait=False the call returns when it is a learner; the rest happens by
-        itself. `incarnation` is its data directory's, if known: another one is refused then.
-        """
-        return self._thread.call(
-            self._inner.add_node(
-                node, address, voter=voter, incarnation=incarnation, wait=wait, on_progress=on_progress, timeout=timeout
-            )
-        )
-
-    def promote(self, node: NodeId, *, joint: bool = False, timeout: float | None = None) -> MemberList:
-        """Make learner `node` a voter. Raises LearnerLags while it is behind."""
-        return self._thread.call(self._inner.promote(node, joint=joint, timeout=timeout))
-
-    def demote(self, node: NodeId, *, joint: bool = False, timeout: float | None = None) -> MemberList:
-        """Make voter `node` a learner."""
-        return self._thread.call(self._inner.demote(node, joint=joint, timeout=timeout))
-
-    def remove_node(self, node: NodeId, *, joint: bool = False, timeout: float | None = None) -> MemberList:
-        """Make `node` no member any more; then stop it. A leader hands over first."""
-        return self._thread.call(self._inner.remove_node(node, joint=joint, timeout=timeout))
-
-    def set_address(self, node: NodeId, address: str, *, timeout: float | None = None) -> MemberList:
-        """Tell the others where `node` is now; it says so itself when it connects."""
-        return self._thread.call(self._inner.set_address(node, address, timeout=timeout))
-
-    def replace_node(
-        self,
-        old: NodeId,
-        new: NodeId,
-        address: str,
-        *,
-        wait: bool = True,
-        on_progress: OnProgress | None = None,
-        timeout: float | None = None,
-    ) -> MemberList:
-        """Put `new`, whose peers connect at `address`, in the place of voter `old` once it has caught up.
-
-        Both in one joint change, so that there are never fewer voters. With wait=False: the rest happens by itself.
-        """
-        return self._thread.call(
-            self._inner.replace_node(old, new, address, wait=wait, on_progress=on_progress, timeout=timeout)
-        )
-
-    def transfer_leader(self, target: NodeId | None = None, *, timeout: float | None = None) -> NodeId:
-        """Let `target` lead, or whoever is best instead of the one that does; who leads then."""
-        return self._thread.call(self._inner.transfer_leader(target, timeout=timeout))
-
-    def set_lease(self, on: bool, *, timeout: float | None = None) -> MemberList:
-        """Let the leader answer reads by lease, without asking anybody, or not any more; `lease_ms` says how it is.
-
-        While leases are on, reads are current only if no node's clock runs more than a tenth too fast or too slow.
-        """
-        return self._thread.call(self._inner.set_lease(on, timeout=timeout))
-
-
-class Client(MembersClient):
+class Client(MembersClient, BackupClient):
     """A cluster's keys and values, to be used by any number of threads at a time.
 
     Keys and values are bytes, or text that is stored as UTF-8. Every call takes `timeout=` in seconds. What a call may

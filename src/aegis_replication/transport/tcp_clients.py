@@ -27,12 +27,12 @@ from aegis_replication.transport.tcp import (
 )
 from aegis_replication.wire import (
     ADMIN,
+    BACKUP,
     COMMAND,
     INVALID,
     LENGTH,
     OK,
     PING,
-    READ,
     REQUEST_FRAME,
     STATUS,
     Hello,
@@ -327,7 +327,7 @@ class _ClientProtocol(asyncio.Protocol):
                     self.transport.write(encode_reply(request, OK, _NIL))
                     position += _HEAD_BYTES
                     continue
-                if not (ADMIN <= kind <= READ and _SMALLEST <= size <= limit):
+                if not (ADMIN <= kind <= BACKUP and _SMALLEST <= size <= limit):
                     trouble = self._trouble(size, kind, request)
                     break
             after = position + 4 + size
@@ -362,7 +362,7 @@ class _ClientProtocol(asyncio.Protocol):
         """Why a packet's head can't be a request. A client whose request is too large is told so."""
         if size > self._packet_bytes_max:
             error = LimitExceeded("a request", size, self._packet_bytes_max)
-            if request is not None and (COMMAND <= kind <= STATUS or ADMIN <= kind <= READ):
+            if request is not None and (COMMAND <= kind <= STATUS or ADMIN <= kind <= BACKUP):
                 self.transport.write(encode_reply(request, INVALID, msgspec.msgpack.encode(str(error))))
             return error
         return ProtocolError(f"a packet of kind {kind} with {size} bytes is no request")

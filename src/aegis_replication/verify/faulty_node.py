@@ -86,6 +86,11 @@ class TroubledFiles(RealFiles):
             time.sleep(trouble.flush_seconds)
         super().pwritev(handle, buffers, offset)
 
+    def allocate(self, handle: int, size: int) -> None:
+        if self.now.read().full and size > self.size(handle):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().allocate(handle, size)
+
     def sync(self, handle: int) -> None:
         if seconds := self.now.read().flush_seconds:
             time.sleep(seconds)

@@ -94,6 +94,13 @@ def _hear_strangers(step: Any, raft: Raft, source: NodeId, message: Message) -> 
         step(raft, source, message)
 
 
+def _hear_late_acks(step: Any, raft: Raft, source: NodeId, message: Message) -> None:
+    """What they say of the log; rounds of contact are another matter."""
+    if raft.is_leader and isinstance(message, AppendReply) and message.term < raft.term:
+        message = msgspec.structs.replace(message, term=raft.term, round=0)
+    step(raft, source, message)
+
+
 def _count_everybody(voters: Collection[NodeId], matches: Mapping[NodeId, LogIndex]) -> LogIndex:
     return sorted(matches.values(), reverse=True)[len(voters) // 2]
 
@@ -231,6 +238,11 @@ CONSENSUS = (
         "strangers_count",
         "acknowledgements of nodes that are no members count",
         (around(Raft, "step", _hear_strangers), instead(quorum, "committed", _count_everybody)),
+    ),
+    Mutant(
+        "late_acks_count",
+        "a leader counts acknowledgements of an earlier term",
+        (around(Raft, "step", _hear_late_acks),),
     ),
     Mutant(
         "commit_not_bounded",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from aegis_replication.errors import DiskFull
 from aegis_replication.ids import GroupId
 from aegis_replication.simulation.mutants.mutant import Mutant, around, instead
 from aegis_replication.storage import records as record_format
@@ -27,9 +28,23 @@ def _flush_again(spill: Any, wal: Wal, *, durable: bool) -> None:
     try:
         spill(wal, durable=durable)
     except OSError:
-        wal._buffers_start = wal._offset
+        wal._unflushed.update({segment: wal.end for segment, _, _ in wal._chunks})
+        wal._chunks.clear()
         wal._unflushed[wal.current] = wal.end
         wal._sync()
+
+
+def _take_for_written(spill: Any, wal: Wal, *, durable: bool) -> None:
+    """What found no room is forgotten."""
+    try:
+        spill(wal, durable=durable)
+    except DiskFull:
+        wal._chunks.clear()
+        wal._settle(wal.end)
+
+
+def _find_no_room(wal: Wal) -> None:
+    raise DiskFull("the disk was full once")
 
 
 def _never_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
@@ -42,6 +57,10 @@ def _always_damage(end: Position, leftovers: Sequence[Header]) -> Header | None:
 
 def _follow_anything(header: Header, previous: int | None) -> bool:
     return True
+
+
+def _cut_nothing(wal: Wal, chain: recovery.Chain) -> None:
+    pass
 
 
 def _home_anywhere(of_segment: int, of_offset: int, segment: int, offset: int) -> bool:
@@ -105,6 +124,16 @@ STORAGE = (
         (around(Wal, "spill", _flush_again),),
     ),
     Mutant(
+        "written_without_room",
+        "what a full disk had no room for counts as written",
+        (around(Wal, "spill", _take_for_written),),
+    ),
+    Mutant(
+        "full_for_ever",
+        "nobody looks whether a full disk has room again",
+        (instead(Wal, "regain", _find_no_room),),
+    ),
+    Mutant(
         "damage_taken_for_torn",
         "any bad record ends the log, also one that was flushed",
         (instead(recovery, "is_damage", _never_damage),),
@@ -118,6 +147,16 @@ STORAGE = (
         "torn_record_believed",
         "a record counts as soon as its header is whole",
         (instead(recovery, "body_fault", lambda header, data: None),),
+    ),
+    Mutant(
+        "tail_not_cut",
+        "what lies behind the log's end after a crash is left in place",
+        (instead(Wal, "_cut_tail", _cut_nothing),),
+    ),
+    Mutant(
+        "tail_believed",
+        "what lies behind the log's end is left in place, and records don't say which one they were written after",
+        (instead(Wal, "_cut_tail", _cut_nothing), instead(recovery, "follows", _follow_anything)),
     ),
     Mutant(
         "old_segment_believed",
