@@ -398,6 +398,67 @@ def test_bytes_of_another_snapshot_are_never_added(reopen: Open) -> None:
     assert target.snapshots.newest(1) is None
 
 
+@pytest.mark.parametrize("sent_bytes", [1, 60, 530, 570, 880, 895])
+def test_after_a_restart_a_transfer_goes_on_behind_the_last_whole_piece(reopen: Open, sent_bytes: int) -> None:
+    data = sent_snapshot()
+    total = len(data)
+    target = reopen()
+    target.recover()
+    target.snapshots.receive(1, meta(9), 0, total, data[:sent_bytes])
+
+    target = reopen()
+    target.recover()
+    assert target.snapshots.can_resume(1, meta(9))
+    assert not target.snapshots.can_resume(2, meta(9))
+    assert not target.snapshots.can_resume(1, meta(10))
+    target.snapshots.resume(1, meta(9), total)
+    wanted = target.snapshots.receive(1, meta(9), 0, total, data[:1])
+
+    first = data.index(b"state" * 100)
+    ends = [end for end in (0, first - 8, first + 500, first + 500 + 10, total - 32, total) if end <= sent_bytes]
+    assert wanted == (ends[-1] or 1), f"whole were {ends}, and now one byte more came if that is 0"
+    assert target.snapshots.receive(1, meta(9), wanted, total, data[wanted:]) == total
+    target.snapshots.keep_received(1)
+    assert list(target.snapshots.chunks(1, meta(9).id)) == [b"state" * 100, b"of", b"several pieces" * 20]
+
+
+def test_what_came_before_a_restart_gives_way_to_another_snapshot(reopen: Open) -> None:
+    data = sent_snapshot()
+    target = reopen()
+    target.recover()
+    target.snapshots.receive(1, meta(9), 0, len(data), data[:600])
+    target = reopen()
+    target.recover()
+
+    save(target, 1, meta(12))
+
+    assert not target.snapshots.can_resume(1, meta(9))
+    assert list(target.snapshots.chunks(1, meta(12).id)) == [b"one", b"two"]
+
+
+def test_two_snapshots_of_one_name_never_become_one(reopen: Open) -> None:
+    """Two leaders may have written the state at one index in different pieces: each of a mixture's pieces is good."""
+    one = sent_snapshot((b"a" * 400, b"b" * 400, b"c" * 400))
+    other = sent_snapshot((b"d" * 400, b"e" * 400, b"f" * 400))
+    boundless = sent_snapshot((b"g" * 300, b"h" * 500, b"i" * 400))
+    total = len(one)
+    assert len(other) == len(boundless) == total
+    target = reopen()
+    target.recover()
+
+    for second in (other, boundless):
+        wanted = target.snapshots.receive(1, meta(9), 0, total, one[:700])
+        answers = [wanted]
+        while wanted < total and len(answers) < 10:
+            wanted = target.snapshots.receive(1, meta(9), wanted, total, second[wanted:])
+            answers.append(wanted)
+        target.snapshots.keep_received(1)
+
+        assert 0 in answers, f"{answers}: it is begun anew"
+        pieces = b"".join(target.snapshots.chunks(1, meta(9).id))
+        assert pieces in (b"d" * 400 + b"e" * 400 + b"f" * 400, b"g" * 300 + b"h" * 500 + b"i" * 400)
+
+
 def test_a_snapshot_of_another_group_or_cluster_is_refused_by_name(reopen: Open) -> None:
     data = sent_snapshot()
     stranger = MemoryStorage(Identity("elsewhere", "n2", 99))

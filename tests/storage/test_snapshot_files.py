@@ -106,7 +106,7 @@ def test_leftovers_of_a_crash_are_removed_and_strange_files_are_not(lab: Lab) ->
     lab.disk.kill()
     lab.start()
 
-    assert lab.disk.list(directory) == ["1-1-3.snap", "notes.txt"]
+    assert lab.disk.list(directory) == ["1-1-3.snap", "2-1-7.part", "notes.txt"], "what a peer sent is gone on with"
 
 
 def test_an_older_snapshot_that_a_crash_left_is_removed(lab: Lab) -> None:

@@ -105,6 +105,8 @@ class SnapshotWork:
 
     async def _take_chunk(self, request: StoreChunk) -> None:
         group, snapshots = request.group, self._storage.snapshots
+        if snapshots.can_resume(group, request.meta):
+            await self._loop.run_in_executor(None, snapshots.resume, group, request.meta, request.total_bytes)
         wanted = snapshots.receive(group, request.meta, request.offset, request.total_bytes, request.data)
         complete = wanted == request.total_bytes
         if complete:

@@ -104,6 +104,12 @@ class SnapshotStore(Protocol):
         error, here or in a flush, nothing of it is left.
         """
 
+    def can_resume(self, group: GroupId, meta: SnapshotMeta) -> bool:
+        """Is there a part of this snapshot that a former process of this node was sent, and nobody asked for yet?"""
+
+    def resume(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> None:
+        """Go on with what `can_resume`, as far as it is good; all of it is read: may be called in another thread."""
+
     def unflushed_received(self, group: GroupId) -> int:
         """How many bytes of what comes in wait for a flush."""
 

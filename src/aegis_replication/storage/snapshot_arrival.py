@@ -64,13 +64,18 @@ class Arrival:
         while view:
             used = self._step(view)
             if not used:
-                self.taken = self.verified
-                self._state = _HEADS if self.verified else _HEAD
-                self._buffer.clear()
+                self.begin_at_verified()
                 return False
             self.taken += used
             view = view[used:]
         return True
+
+    def begin_at_verified(self) -> None:
+        """What comes next is what lies behind `verified`, whatever was taken of it before."""
+        if self._state is not _DONE:
+            self.taken = self.verified
+            self._state = _HEADS if self.verified else _HEAD
+            self._buffer.clear()
 
     def _step(self, view: memoryview) -> int:
         """Take some of `view`; how much, 0 for what can't be part of this snapshot."""
@@ -145,9 +150,10 @@ class Arrival:
         if len(self._buffer) < TRAILER_BYTES:
             return used
         data = bytes(self._buffer)
-        told = TRAILER.unpack_from(data)
-        is_good = _checksum_is_right(data, TRAILER) and told == (0, 0, self._count, self._piece_bytes, self._whole)
-        if not is_good:
+        if not _checksum_is_right(data, TRAILER):
+            return 0
+        if TRAILER.unpack_from(data) != (0, 0, self._count, self._piece_bytes, self._whole):
+            self.verified = 0  # each piece is good, but not all of them are of the snapshot that ends here
             return 0
         self._verified(used)
         self._state = _DONE

@@ -1,6 +1,7 @@
 """How does a group's state survive without its log? Snapshot files: written aside, verified, named, one kept per group.
 
-`<group>-<term>-<index>.snap` is complete and durable; `.tmp` is being written, `.part` being received. A file says
+`<group>-<term>-<index>.snap` is complete and durable; `.tmp` is being written, `.part` being received, perhaps again
+after a restart. A file says
 nothing of the node that wrote it, so that the same bytes can be sent to a peer. docs/data-files.md draws it.
 """
 
@@ -35,6 +36,8 @@ from aegis_replication.storage.snapshot_format import (
 from aegis_replication.storage.snapshot_reader import SnapshotReader
 
 _SYNC_EVERY_BYTES: Final = 8 * 1024 * 1024  # so that the last flush is short
+_READ_BYTES: Final = 1024 * 1024
+_DOUBTS_MAX: Final = 3  # damaged portions in a row, after which all that came before them is in doubt, too
 _NAME = re.compile(r"(\d{1,10})-(\d{1,20})-(\d{1,20})\.(snap|tmp|part)")
 
 
@@ -48,11 +51,13 @@ class _Appending:
 
     __slots__ = ("_files", "_synced", "handle", "path", "size")
 
-    def __init__(self, files: Files, path: str) -> None:
+    def __init__(self, files: Files, path: str, *, is_there: bool = False) -> None:
+        """`is_there`: a file of that name is written on, from wherever `size` is set to."""
         self._files, self.path = files, path
-        with contextlib.suppress(FileNotFoundError):
-            files.unlink(path)
-        self.handle = files.open(path, "create")
+        if not is_there:
+            with contextlib.suppress(FileNotFoundError):
+                files.unlink(path)
+        self.handle = files.open(path, "write" if is_there else "create")
         self.size = self._synced = 0
 
     def append(self, buffers: list[bytes]) -> None:
@@ -134,10 +139,12 @@ class FileSnapshotWriter:
 class _Receiving:
     """A peer's snapshot, coming in."""
 
-    __slots__ = ("arrival", "file", "meta", "total_bytes")
+    __slots__ = ("arrival", "doubts", "file", "is_found_again", "meta", "total_bytes")
 
     def __init__(self, file: _Appending, meta: SnapshotMeta, total_bytes: int, arrival: Arrival) -> None:
         self.file, self.meta, self.total_bytes, self.arrival = file, meta, total_bytes, arrival
+        self.is_found_again = False  # after a power cut: the file's name is flushed
+        self.doubts = 0  # how often what came was damaged, since the last that was good
 
 
 class FileHold:
@@ -171,6 +178,8 @@ class FileSnapshots:
         self._newest: dict[GroupId, SnapshotMeta] = {}
         self._sizes: dict[GroupId, int] = {}
         self._receiving: dict[GroupId, _Receiving] = {}
+        # What a former process had of a peer's snapshot, by its file's name: nothing in it is trusted unread.
+        self._parts: dict[GroupId, EntryId] = {}
 
     def find(self) -> dict[GroupId, SnapshotMeta]:
         """The newest snapshot of each group; changes nothing.
@@ -207,7 +216,14 @@ class FileSnapshots:
         self._files.sync_directory(self.path)
         for name in self._files.list(self.path):
             match = _NAME.fullmatch(name)
-            if match is not None and match[4] != "snap":
+            if match is None or match[4] == "snap":
+                continue
+            group, part = int(match[1]), EntryId(int(match[2]), int(match[3]))
+            newest = self._newest.get(group)
+            is_wanted = match[4] == "part" and (newest is None or newest.index < part.index)
+            if is_wanted and group not in self._parts:
+                self._parts[group] = part
+            else:
                 self._files.unlink(f"{self.path}/{name}")
         for group, ids in sorted(self._named().items()):
             self._drop_older(group, ids)
@@ -248,6 +264,9 @@ class FileSnapshots:
         self._newest[group], self._sizes[group] = meta, file.size
         if before is not None:
             self._drop_older(group, [before.id])
+        part = self._parts.get(group)
+        if part is not None and part.index <= meta.index:
+            self._drop_part(group)
 
     def newest(self, group: GroupId) -> SnapshotMeta | None:
         """Which snapshot of the group is on disk, complete and named."""
@@ -306,24 +325,57 @@ class FileSnapshots:
         file, arrival = coming.file, coming.arrival
         if offset != file.size or offset + len(data) > total_bytes:
             return file.size
-        arrival.take(data)
-        if arrival.taken > file.size:  # all of it, or the good part
-            file.put([data[: arrival.taken - file.size]])
-        elif arrival.taken:
-            file.cut(arrival.taken)
-        else:
+        is_good = arrival.take(data)
+        coming.doubts = 0 if is_good else coming.doubts + 1
+        if not arrival.taken or coming.doubts > _DOUBTS_MAX:
             self._give_up(group)
             return 0
+        if arrival.taken > file.size:  # all of it, or the good part
+            file.put([data[: arrival.taken - file.size]])
+        else:
+            file.cut(arrival.taken)
         return file.size
 
-    def _begin_receiving(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> _Receiving:
+    def _begin_receiving(
+        self, group: GroupId, meta: SnapshotMeta, total_bytes: int, *, is_there: bool = False
+    ) -> _Receiving:
         self._give_up(group)
+        if not is_there:
+            self._drop_part(group)
         path = self.path_of(group, meta.id, "part")
         where = f"the snapshot {meta.id.term}:{meta.id.index} that the leader of group {group} sends"
         arrival = Arrival(where, group, meta, total_bytes, cluster=self.cluster)
-        coming = _Receiving(_Appending(self._files, path), meta, total_bytes, arrival)
+        coming = _Receiving(_Appending(self._files, path, is_there=is_there), meta, total_bytes, arrival)
         self._receiving[group] = coming
         return coming
+
+    def can_resume(self, group: GroupId, meta: SnapshotMeta) -> bool:
+        """Is there a part of this snapshot that a former process of this node was sent?"""
+        return self._parts.get(group) == meta.id and group not in self._receiving
+
+    def resume(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> None:
+        """Take up what `can_resume`, as far as it is good: all of it is read; may be called in another thread."""
+        with self._all_or_nothing(group):
+            coming = self._begin_receiving(group, meta, total_bytes, is_there=True)
+            del self._parts[group]  # from now on it is the file of what is received
+            file, arrival = coming.file, coming.arrival
+            self._files.forget_cached(file.handle)  # or what a failed flush didn't write could look as if it were there
+            offset, end = 0, self._files.size(file.handle)
+            while offset < end <= total_bytes:
+                data = self._files.pread(file.handle, _READ_BYTES, offset)
+                offset += len(data)
+                if not data or not arrival.take(data):
+                    break
+            arrival.begin_at_verified()
+            file.cut(arrival.verified)
+            if not arrival.verified:
+                self._give_up(group)
+
+    def _drop_part(self, group: GroupId) -> None:
+        part = self._parts.pop(group, None)
+        if part is not None:
+            with contextlib.suppress(OSError):  # it goes at the next start then
+                self._files.unlink(self.path_of(group, part, "part"))
 
     def unflushed_received(self, group: GroupId) -> int:
         """How many bytes of what comes in wait for a flush."""
@@ -336,6 +388,9 @@ class FileSnapshots:
         if coming is not None:
             with self._all_or_nothing(group):
                 coming.file.sync()
+                if not coming.is_found_again:
+                    self._files.sync_directory(self.path)
+                    coming.is_found_again = True
 
     def keep_received(self, group: GroupId) -> None:
         """Flush, name and make durable what `receive` has found whole; may be called in another thread."""
@@ -368,7 +423,7 @@ class FileSnapshots:
             coming.file.drop()
 
     def close(self) -> None:
-        """Close what is half received; it goes at the next start."""
+        """Close what is half received; the next process goes on with it."""
         for coming in self._receiving.values():
             coming.file.close()
         self._receiving.clear()

@@ -20,6 +20,23 @@ def _take_unseen(arrival: Arrival, data: bytes) -> bool:
     return True
 
 
+def _resume_unread(snapshots: FileSnapshots, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> None:
+    coming = snapshots._begin_receiving(group, meta, total_bytes, is_there=True)
+    del snapshots._parts[group]
+    coming.file.size = min(snapshots._files.size(coming.file.handle), total_bytes)
+    coming.arrival.taken = coming.arrival.verified = coming.file.size
+    coming.arrival._state = "unread" if coming.file.size < total_bytes else "done"
+
+
+def _take_after_unread(take: Any, arrival: Arrival, data: bytes) -> bool:
+    if arrival._state != "unread":
+        return bool(take(arrival, data))
+    arrival.taken += len(data)
+    arrival.verified = arrival.taken
+    arrival._state = "unread" if arrival.taken < arrival._total_bytes else "done"
+    return True
+
+
 def _go_on_with_any(
     receive: Any, snapshots: FileSnapshots, group: GroupId, meta: SnapshotMeta, offset: int, total: int, data: bytes
 ) -> int:
@@ -51,6 +68,11 @@ TRANSFERS = (
         "another_snapshots_chunk",
         "a transfer goes on with the bytes of another snapshot, and only its length is looked at",
         (around(FileSnapshots, "receive", _go_on_with_any), instead(Arrival, "take", _take_unseen)),
+    ),
+    Mutant(
+        "resumed_unread",
+        "after a restart a transfer goes on behind what is in the file, whatever that is",
+        (instead(FileSnapshots, "resume", _resume_unread), around(Arrival, "take", _take_after_unread)),
     ),
     Mutant(
         "window_not_kept",
