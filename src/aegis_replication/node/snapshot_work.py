@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from aegis_replication.engine.effects import ReadChunk, SaveSnapshot, StoreChunk
@@ -31,6 +33,7 @@ class SnapshotWork:
         # What comes of a leader's snapshot while an earlier chunk is being flushed; a task works for each group here.
         self._coming: dict[GroupId, deque[StoreChunk]] = {}
         self._complaint = ""  # the last one said
+        self._flusher = ThreadPoolExecutor(2, "aegis-snapshot")
 
     def carry_out(self, request: SaveSnapshot | ReadChunk | StoreChunk) -> None:
         """Begin it; the answer comes now or later. Raises DiskFailed when a snapshot can't be read."""
@@ -59,8 +62,8 @@ class SnapshotWork:
                     await asyncio.sleep(0)
                 else:
                     unflushed = 0
-                    await self._loop.run_in_executor(None, writer.flush)
-            size_bytes = await self._loop.run_in_executor(None, writer.finish)
+                    await self._loop.run_in_executor(self._flusher, writer.flush)
+            size_bytes = await self._loop.run_in_executor(self._flusher, writer.finish)
         except asyncio.CancelledError:
             if writer is not None:
                 writer.abort()
@@ -106,13 +109,18 @@ class SnapshotWork:
     async def _take_chunk(self, request: StoreChunk) -> None:
         group, snapshots = request.group, self._storage.snapshots
         if snapshots.can_resume(group, request.meta):
-            await self._loop.run_in_executor(None, snapshots.resume, group, request.meta, request.total_bytes)
+            resume = partial(snapshots.resume, group, request.meta, request.total_bytes)
+            held = await self._loop.run_in_executor(self._flusher, resume)
+            log.info(
+                "node=%s group=%d: goes on with %s's snapshot %s: %d of %d bytes are here",
+                *(self._node, group, request.source, request.meta.id, held, request.total_bytes),
+            )
         wanted = snapshots.receive(group, request.meta, request.offset, request.total_bytes, request.data)
         complete = wanted == request.total_bytes
         if complete:
-            await self._loop.run_in_executor(None, snapshots.keep_received, group)
+            await self._loop.run_in_executor(self._flusher, snapshots.keep_received, group)
         elif snapshots.unflushed_received(group) >= _UNFLUSHED_BYTES:
-            await self._loop.run_in_executor(None, snapshots.flush_received, group)
+            await self._loop.run_in_executor(self._flusher, snapshots.flush_received, group)
         self._answer(
             ChunkStored(
                 group,
@@ -142,3 +150,5 @@ class SnapshotWork:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # What runs there uses files that are closed next.
+        await self._loop.run_in_executor(None, self._flusher.shutdown)

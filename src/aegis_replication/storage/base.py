@@ -107,8 +107,11 @@ class SnapshotStore(Protocol):
     def can_resume(self, group: GroupId, meta: SnapshotMeta) -> bool:
         """Is there a part of this snapshot that a former process of this node was sent, and nobody asked for yet?"""
 
-    def resume(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> None:
-        """Go on with what `can_resume`, as far as it is good; all of it is read: may be called in another thread."""
+    def resume(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> int:
+        """Go on with what `can_resume`, as far as it is good, and say how far; all of it is read.
+
+        May be called in another thread, while nothing is received for the group.
+        """
 
     def unflushed_received(self, group: GroupId) -> int:
         """How many bytes of what comes in wait for a flush."""

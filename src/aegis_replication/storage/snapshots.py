@@ -353,8 +353,8 @@ class FileSnapshots:
         """Is there a part of this snapshot that a former process of this node was sent?"""
         return self._parts.get(group) == meta.id and group not in self._receiving
 
-    def resume(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> None:
-        """Take up what `can_resume`, as far as it is good: all of it is read; may be called in another thread."""
+    def resume(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> int:
+        """Take up what `can_resume`, as far as it is good, and say how far; all of it is read, perhaps in a thread."""
         with self._all_or_nothing(group):
             coming = self._begin_receiving(group, meta, total_bytes, is_there=True)
             del self._parts[group]  # from now on it is the file of what is received
@@ -370,6 +370,7 @@ class FileSnapshots:
             file.cut(arrival.verified)
             if not arrival.verified:
                 self._give_up(group)
+            return arrival.verified
 
     def _drop_part(self, group: GroupId) -> None:
         part = self._parts.pop(group, None)

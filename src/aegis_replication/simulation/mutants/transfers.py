@@ -20,12 +20,13 @@ def _take_unseen(arrival: Arrival, data: bytes) -> bool:
     return True
 
 
-def _resume_unread(snapshots: FileSnapshots, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> None:
+def _resume_unread(snapshots: FileSnapshots, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> int:
     coming = snapshots._begin_receiving(group, meta, total_bytes, is_there=True)
     del snapshots._parts[group]
     coming.file.size = min(snapshots._files.size(coming.file.handle), total_bytes)
     coming.arrival.taken = coming.arrival.verified = coming.file.size
     coming.arrival._state = "unread" if coming.file.size < total_bytes else "done"
+    return coming.file.size
 
 
 def _take_after_unread(take: Any, arrival: Arrival, data: bytes) -> bool:
