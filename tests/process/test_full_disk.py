@@ -25,6 +25,7 @@ async def test_with_every_disk_full_reads_go_on_and_writes_follow_as_soon_as_the
     cluster = cluster_of(changed=changed)
     cluster.start()
     await asyncio.to_thread(cluster.wait_leader)
+    await asyncio.to_thread(cluster.wait_caught_up)  # all of them: one that is still beginning needs room for its files
     processes = {name: node.pid for name, node in cluster.nodes.items()}
     async with connect(f"aegis://{cluster.endpoints}", timeout=HUNG_SECONDS) as database:
         await database.put("before", b"1")
