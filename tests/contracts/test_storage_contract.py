@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aegis_replication.errors import DiskFailed
+from aegis_replication.errors import DiskFailed, WrongIdentity
 from aegis_replication.log import (
     NOTHING,
     Entry,
@@ -335,30 +335,44 @@ def test_a_snapshot_travels_in_raw_chunks(reopen: Open, chunk_bytes: int) -> Non
         wanted = target.snapshots.receive(1, meta(9), offset, total, data)
         assert wanted == offset + len(data)
         offset = wanted
+    assert target.snapshots.newest(1) is None
+    target.snapshots.keep_received(1)
 
     assert target.snapshots.newest(1) == meta(9)
     assert list(target.snapshots.chunks(1, meta(9).id)) == pieces
 
 
-def test_a_damaged_chunk_is_found_and_the_snapshot_wanted_again(reopen: Open) -> None:
+def sent_snapshot(pieces: tuple[bytes, ...] = (b"state" * 100, b"of", b"several pieces" * 20)) -> bytes:
+    """A whole snapshot file, as a peer sends it."""
     source = MemoryStorage(Identity("contract", "n2", 99))
-    total = save(source, 1, meta(9), [b"state" * 100])
-    data, _ = source.snapshots.read(1, meta(9).id, 0, total)
+    total = save(source, 1, meta(9), list(pieces))
+    return source.snapshots.read(1, meta(9).id, 0, total)[0]
+
+
+@pytest.mark.parametrize("chunk_bytes", [40, 10_000])
+def test_a_damaged_chunk_is_found_and_only_what_lies_behind_the_last_good_piece_is_wanted_again(
+    reopen: Open, chunk_bytes: int
+) -> None:
+    data = sent_snapshot()
     target = reopen()
     target.recover()
+    take = target.snapshots.receive
 
-    for at in range(0, total, 13):
+    for at in range(0, len(data), 13):
         flipped = data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
-        assert target.snapshots.receive(1, meta(9), 0, total, flipped) == 0, f"byte {at}"
-
-    assert target.snapshots.newest(1) is None
-    assert target.snapshots.receive(1, meta(9), 0, total, data) == total
+        wanted, before = 0, -1
+        while before < wanted < len(data):
+            before, wanted = wanted, take(1, meta(9), wanted, len(data), flipped[wanted : wanted + chunk_bytes])
+        assert wanted <= at, f"byte {at} is damaged, {wanted} is wanted"
+        while wanted < len(data):
+            wanted = take(1, meta(9), wanted, len(data), data[wanted : wanted + chunk_bytes])
+        target.snapshots.keep_received(1)
+        assert list(target.snapshots.chunks(1, meta(9).id)) == [b"state" * 100, b"of", b"several pieces" * 20]
 
 
 def test_a_chunk_out_of_order_is_answered_with_the_offset_wanted(reopen: Open) -> None:
-    source = MemoryStorage(Identity("contract", "n2", 99))
-    total = save(source, 1, meta(9))
-    data, _ = source.snapshots.read(1, meta(9).id, 0, total)
+    data = sent_snapshot()
+    total = len(data)
     target = reopen()
     target.recover()
 
@@ -366,9 +380,99 @@ def test_a_chunk_out_of_order_is_answered_with_the_offset_wanted(reopen: Open) -
     assert target.snapshots.receive(1, meta(9), 0, total, data[:20]) == 20
     assert target.snapshots.receive(1, meta(9), 30, total, data[30:]) == 20
     assert target.snapshots.receive(1, meta(9), 20, total, data[20:] + b"more") == 20
+    assert target.snapshots.receive(1, meta(9), 0, total, data[:5]) == 20, "what is there stays"
+    assert target.snapshots.receive(1, meta(9), 20, total, data[20:]) == total
+
+
+def test_bytes_of_another_snapshot_are_never_added(reopen: Open) -> None:
+    """Not at the offset that is wanted, and not although both are whole: the one that begins anew counts."""
+    data = sent_snapshot()
+    total = len(data)
+    target = reopen()
+    target.recover()
+    target.snapshots.receive(1, meta(9), 0, total, data[:20])
+
     assert target.snapshots.receive(1, meta(10), 20, total, data[20:]) == 0
-    assert target.snapshots.receive(1, meta(9), 0, total, data[:5]) == 5
-    assert target.snapshots.receive(1, meta(9), 5, total, data[5:]) == total
+    assert target.snapshots.receive(1, meta(9), 20, total + 1, data[20:]) == 0
+    assert target.snapshots.receive(1, meta(10), 0, total, data) == 0, "its head says that it is another one"
+    assert target.snapshots.newest(1) is None
+
+
+@pytest.mark.parametrize("sent_bytes", [1, 60, 530, 570, 880, 895])
+def test_after_a_restart_a_transfer_goes_on_behind_the_last_whole_piece(reopen: Open, sent_bytes: int) -> None:
+    data = sent_snapshot()
+    total = len(data)
+    target = reopen()
+    target.recover()
+    target.snapshots.receive(1, meta(9), 0, total, data[:sent_bytes])
+
+    target = reopen()
+    target.recover()
+    assert target.snapshots.can_resume(1, meta(9))
+    assert not target.snapshots.can_resume(2, meta(9))
+    assert not target.snapshots.can_resume(1, meta(10))
+    target.snapshots.resume(1, meta(9), total)
+    wanted = target.snapshots.receive(1, meta(9), 0, total, data[:1])
+
+    first = data.index(b"state" * 100)
+    ends = [end for end in (0, first - 8, first + 500, first + 500 + 10, total - 32, total) if end <= sent_bytes]
+    assert wanted == (ends[-1] or 1), f"whole were {ends}, and now one byte more came if that is 0"
+    assert target.snapshots.receive(1, meta(9), wanted, total, data[wanted:]) == total
+    target.snapshots.keep_received(1)
+    assert list(target.snapshots.chunks(1, meta(9).id)) == [b"state" * 100, b"of", b"several pieces" * 20]
+
+
+def test_what_came_before_a_restart_gives_way_to_another_snapshot(reopen: Open) -> None:
+    data = sent_snapshot()
+    target = reopen()
+    target.recover()
+    target.snapshots.receive(1, meta(9), 0, len(data), data[:600])
+    target = reopen()
+    target.recover()
+
+    save(target, 1, meta(12))
+
+    assert not target.snapshots.can_resume(1, meta(9))
+    assert list(target.snapshots.chunks(1, meta(12).id)) == [b"one", b"two"]
+
+
+def test_two_snapshots_of_one_name_never_become_one(reopen: Open) -> None:
+    """Two leaders may have written the state at one index in different pieces: each of a mixture's pieces is good."""
+    one = sent_snapshot((b"a" * 400, b"b" * 400, b"c" * 400))
+    other = sent_snapshot((b"d" * 400, b"e" * 400, b"f" * 400))
+    boundless = sent_snapshot((b"g" * 300, b"h" * 500, b"i" * 400))
+    total = len(one)
+    assert len(other) == len(boundless) == total
+    target = reopen()
+    target.recover()
+
+    for second in (other, boundless):
+        wanted = target.snapshots.receive(1, meta(9), 0, total, one[:700])
+        answers = [wanted]
+        while wanted < total and len(answers) < 10:
+            wanted = target.snapshots.receive(1, meta(9), wanted, total, second[wanted:])
+            answers.append(wanted)
+        target.snapshots.keep_received(1)
+
+        assert 0 in answers, f"{answers}: it is begun anew"
+        pieces = b"".join(target.snapshots.chunks(1, meta(9).id))
+        assert pieces in (b"d" * 400 + b"e" * 400 + b"f" * 400, b"g" * 300 + b"h" * 500 + b"i" * 400)
+
+
+def test_a_snapshot_of_another_group_or_cluster_is_refused_by_name(reopen: Open) -> None:
+    data = sent_snapshot()
+    stranger = MemoryStorage(Identity("elsewhere", "n2", 99))
+    total = save(stranger, 1, meta(9))
+    foreign = stranger.snapshots.read(1, meta(9).id, 0, total)[0]
+    target = reopen()
+    target.recover()
+
+    with pytest.raises(WrongIdentity, match=r"holds group 1, not group 2: nothing was taken from it"):
+        target.snapshots.receive(2, meta(9), 0, len(data), data)
+    with pytest.raises(WrongIdentity, match=r"is of cluster 'elsewhere', this directory of cluster 'contract'"):
+        target.snapshots.receive(1, meta(9), 0, total, foreign)
+
+    assert target.snapshots.receive(1, meta(9), 0, len(data), data) == len(data)
 
 
 def test_status_counts_what_is_needed(reopen: Open) -> None:

@@ -9,7 +9,10 @@ import sys
 import pytest
 
 from aegis_replication.errors import Refused
+from aegis_replication.log import SnapshotMeta
 from aegis_replication.processes import Connection, LocalProcesses, ask_status, free_ports
+from aegis_replication.storage.files import RealFiles
+from aegis_replication.storage.snapshots import FileSnapshots
 
 HUNG_SECONDS = 60.0
 
@@ -63,6 +66,27 @@ def test_a_directory_of_another_cluster_or_node_is_refused(single, words, names)
     assert ran.returncode == 1
     assert all(name in ran.stderr for name in names)
     assert ran.stderr.count("\n") == 1
+
+
+def test_a_snapshot_of_another_cluster_is_refused(tmp_path):
+    with LocalProcesses(tmp_path, count=1) as cluster:
+        cluster.start()
+        cluster.wait_leader()
+        node = cluster.nodes["n1"]
+        node.terminate()
+        snapshots = FileSnapshots(RealFiles(), str(node.directory / "snapshots"), cluster="elsewhere")
+        writer = snapshots.create(1, SnapshotMeta(1, 99, 0, b"", 0))
+        writer.write(b"state")
+        writer.finish()
+
+        ran = aegis("node", "start", "--name", "n1", "--data", str(node.directory))
+        (node.directory / "snapshots" / "1-1-99.snap").unlink()
+        cluster.start()
+
+        assert ran.returncode == 1
+        assert "is of cluster 'elsewhere', this directory of cluster 'aegis': nothing was taken from it" in ran.stderr
+        assert ran.stderr.count("\n") == 1
+        assert cluster.wait_leader() == "n1", "without the strange file it goes on"
 
 
 def test_another_list_of_peers_than_on_disk_is_refused(single):

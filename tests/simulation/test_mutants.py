@@ -92,6 +92,12 @@ FOUND_BY = {
     "sessions_not_with_state": 16,
     "survivors_tail_overwritten": 11,
     "intervention_not_noted": 11,
+    "installed_before_verified": 32,
+    "another_snapshots_chunk": 32,
+    "window_not_kept": 1,
+    "applied_before_restored": 1,
+    "frozen_state_thaws": 3,
+    "resumed_unread": 136,
 }
 
 

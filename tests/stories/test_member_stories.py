@@ -51,7 +51,7 @@ def test_a_new_node_far_behind_comes_in_by_snapshot() -> None:
     cluster.recover()
 
     replica = cluster.hosts["d"].replica(GROUP)
-    assert replica.snapshot is not None
+    assert replica.snapshots.newest is not None
     assert replica.raft.configuration.voters == ("a", "b", "c", "d")
 
 

@@ -53,7 +53,7 @@ def test_all_nodes_start_again_and_again_while_snapshots_are_taken() -> None:
         cluster.recover()
 
         assert cluster.increment("n", 0) == acknowledged, f"turn {turn}"
-    assert all(host.replica(GROUP).snapshot is not None for host in cluster.hosts.values())
+    assert all(host.replica(GROUP).snapshots.newest is not None for host in cluster.hosts.values())
 
 
 def test_a_follower_that_loses_power_in_any_call_while_it_takes_a_snapshot_starts_and_is_level_again() -> None:

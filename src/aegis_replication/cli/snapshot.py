@@ -20,7 +20,7 @@ from aegis_replication.state_machine.sessions import SessionMachine, machine_of
 from aegis_replication.storage.backup_file import BackupReader, is_backup
 from aegis_replication.storage.files import RealFiles
 from aegis_replication.storage.inspection import Inspection
-from aegis_replication.storage.snapshots import SnapshotReader
+from aegis_replication.storage.snapshot_reader import SnapshotReader
 
 app = App(name="snapshot", help="Look into the snapshots of a stopped node and into backups; restore a backup.")
 app.command("aegis_replication.cli.backup:save_app", name="save", help="The same as `aegis backup`.")

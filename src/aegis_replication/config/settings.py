@@ -105,6 +105,9 @@ class RaftSection(_Section, frozen=True):
     format_highest: Annotated[
         int, _about("newer formats are not used, so that an older program can come back", ge=1, le=FORMAT_HIGHEST)
     ] = FORMAT_HIGHEST
+    snapshot_bytes_per_second: Annotated[
+        int, _unit("bytes/s", "snapshots sent to other nodes, all together; 0: no limit", ge=0)
+    ] = 64 * 1024 * 1024
 
 
 class ShardingSection(_Section, frozen=True):
@@ -217,6 +220,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
             max_unapplied_bytes=raft.max_unapplied_bytes,
             snapshot_threshold=raft.snapshot_threshold,
             snapshot_log_bytes=raft.snapshot_log_bytes,
+            snapshot_bytes_per_second=raft.snapshot_bytes_per_second,
             priority=raft.priority,
             format_highest=raft.format_highest,
         )

@@ -39,6 +39,7 @@ class RaftConfig:
         "max_unapplied_bytes",  # or beyond this: committed, and not carried out yet
         "snapshot_threshold",  # commands applied since the last snapshot, or ...
         "snapshot_log_bytes",  # ... bytes in the log since then, whichever comes first
+        "snapshot_bytes_per_second",  # sent to followers, all together; 0: as fast as they take it
         "trailing_entries",  # kept in the log below a snapshot, for followers a little behind, or ...
         "trailing_bytes",  # ... as many as fit here, whichever is less
         "pre_vote",  # ask whether an election could be won before starting one (thesis §9.6)
@@ -60,6 +61,7 @@ class RaftConfig:
     max_unapplied_bytes: int
     snapshot_threshold: int
     snapshot_log_bytes: int
+    snapshot_bytes_per_second: int
     trailing_entries: int
     trailing_bytes: int
     pre_vote: bool
@@ -83,6 +85,7 @@ class RaftConfig:
         max_unapplied_bytes: int = 64 * MEBIBYTE,
         snapshot_threshold: int = 10_000,
         snapshot_log_bytes: int = 64 * MEBIBYTE,
+        snapshot_bytes_per_second: int = 64 * MEBIBYTE,
         trailing_entries: int = 1_000,
         trailing_bytes: int = 16 * MEBIBYTE,
         pre_vote: bool = True,
@@ -120,6 +123,9 @@ class RaftConfig:
             "max_unapplied_bytes": _count("max_unapplied_bytes", max_unapplied_bytes, "bytes", 64 * MEBIBYTE),
             "snapshot_threshold": _count("snapshot_threshold", snapshot_threshold, "commands", 10_000),
             "snapshot_log_bytes": _count("snapshot_log_bytes", snapshot_log_bytes, "bytes", 64 * MEBIBYTE),
+            "snapshot_bytes_per_second": _count(
+                "snapshot_bytes_per_second", snapshot_bytes_per_second, "bytes a second", 64 * MEBIBYTE, least=0
+            ),
             "trailing_entries": _count("trailing_entries", trailing_entries, "entries", 1_000, least=0),
             "trailing_bytes": _count("trailing_bytes", trailing_bytes, "bytes", 16 * MEBIBYTE, least=0),
             "pre_vote": _switch("pre_vote", pre_vote),

@@ -30,7 +30,7 @@ from aegis_replication.log import NOTHING, Entry, EntryId, Kind
 NO_OP, CONFIGURATION = int(Kind.NO_OP), int(Kind.CONFIGURATION)
 
 SNAPSHOT_PATIENCE = 10
-"""For how many maximum election timeouts a snapshot may stand still before its last chunk is sent again."""
+"""For how many maximum election timeouts a snapshot may stand still before its follower is asked where it stands."""
 
 
 class Leader(Contact):
@@ -166,7 +166,6 @@ class Leader(Contact):
                 progress.replicate(member.now_ms)
         elif progress.stance is SNAPSHOT:
             progress.moved_ms = member.now_ms
-            progress.wanted_chunk = message
             member.sent_chunks.append((source, message))
 
     def on_persisted(self) -> None:
@@ -390,9 +389,6 @@ class Leader(Contact):
         elif progress.has_stalled(member.now_ms, SNAPSHOT_PATIENCE * config.election_timeout_max_ms):
             if not self._is_heard(progress):
                 progress.probe(progress.match + 1, member.now_ms)
-            elif progress.wanted_chunk is not None:
-                progress.moved_ms = member.now_ms
-                member.sent_chunks.append((peer, progress.wanted_chunk))
             else:
                 progress.moved_ms = member.now_ms
                 member.snapshots.append(peer)
@@ -409,6 +405,10 @@ class Leader(Contact):
 
     def _is_heard(self, progress: Progress) -> bool:
         return self.member.now_ms - progress.heard_ms < self.member.config.election_timeout_max_ms
+
+    def heard_matches(self) -> dict[NodeId, LogIndex]:
+        """How far each follower is that was heard lately."""
+        return {peer: progress.match for peer, progress in self.progress.items() if self._is_heard(progress)}
 
     def _meet_members(self, next_index: LogIndex) -> None:
         """Make `progress` fit the configurations held; newcomers are first asked for what precedes `next_index`."""

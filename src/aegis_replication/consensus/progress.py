@@ -3,7 +3,6 @@
 from collections import deque
 from enum import Enum
 
-from aegis_replication.consensus.messages import SnapshotReply
 from aegis_replication.ids import LogIndex
 
 
@@ -36,7 +35,6 @@ class Progress:
         "next",
         "round",
         "stance",
-        "wanted_chunk",
     )
 
     def __init__(self, next_index: LogIndex, now_ms: float) -> None:
@@ -58,8 +56,6 @@ class Progress:
         self.moved_ms = now_ms
         # Highest round it has answered in this term. Only rises.
         self.round = 0
-        # SNAPSHOT: its last answer, so that a lost chunk can be read again.
-        self.wanted_chunk: SnapshotReply | None = None
         # Of its data directory, as the configuration had it when this began; 0: not known then.
         self.incarnation = 0
         # A round of catching up: where the log ended when it began, and when that was (thesis §4.2.1).
@@ -131,4 +127,3 @@ class Progress:
         self.in_flight.clear()
         self.in_flight_bytes = 0
         self.moved_ms = now_ms
-        self.wanted_chunk = None

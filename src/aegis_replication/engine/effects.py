@@ -30,10 +30,11 @@ class ReadChunk(msgspec.Struct, frozen=True, gc=False):
     target: NodeId
     meta: SnapshotMeta
     offset: int
+    size_bytes: int  # at the most
 
 
 class StoreChunk(msgspec.Struct, frozen=True):
-    """Take one chunk of a leader's snapshot; answer ChunkStored. Offset 0 starts over."""
+    """Take one chunk of a leader's snapshot, verified; answer ChunkStored when it is written, at the disk's pace."""
 
     group: GroupId
     source: NodeId

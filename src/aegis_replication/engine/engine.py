@@ -28,6 +28,7 @@ from aegis_replication.engine.events import (
 from aegis_replication.engine.recorder import Recorder
 from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.replies import reply_error
+from aegis_replication.engine.snapshot_sending import Pace
 from aegis_replication.engine.spec import GroupSpec
 from aegis_replication.events import DiskFilled, DiskHasRoom
 from aegis_replication.ids import GroupId, NodeId
@@ -48,9 +49,17 @@ class ReplicationEngine:
         self.now_ms = now_ms
         self.addresses: dict[NodeId, str] = {}  # where each peer's clients connect, as it said last
         self.founding = _founding(node, groups, now_ms)
+        pace = Pace(min((spec.config.snapshot_bytes_per_second for spec in groups.values()), default=0))
         self.replicas = {
             group: Replica(
-                node, group, spec, random=random, now_ms=now_ms, addresses=self.addresses, founding=self.founding
+                node,
+                group,
+                spec,
+                random=random,
+                now_ms=now_ms,
+                addresses=self.addresses,
+                pace=pace,
+                founding=self.founding,
             )
             for group, spec in sorted(groups.items())
         }
@@ -80,7 +89,7 @@ class ReplicationEngine:
     @property
     def deadline_ms(self) -> float:
         """When Ticked must come at the latest."""
-        return min(replica.raft.deadline_ms for replica in self.replicas.values())
+        return min(replica.deadline_ms for replica in self.replicas.values())
 
     def handle(self, event: Event) -> None:
         """Take one event. What it causes is in the next take_effects."""
@@ -174,7 +183,7 @@ class ReplicationEngine:
         self.now_ms = event.now_ms
         for group, replica in self.replicas.items():
             replica.now_ms, replica.wall_ms = event.now_ms, event.wall_ms
-            if event.now_ms >= replica.raft.deadline_ms:
+            if event.now_ms >= replica.deadline_ms:
                 self._dirty[group] = replica
             replica.raft.tick(event.now_ms)
 

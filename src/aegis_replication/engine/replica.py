@@ -1,7 +1,7 @@
 """One group on this node: its Raft, its machine, and the requests that wait for either."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
 import msgspec
@@ -10,31 +10,26 @@ from aegis_replication import wire
 from aegis_replication.consensus.changes import Introduction
 from aegis_replication.consensus.configuration import Configuration
 from aegis_replication.consensus.founding import Founding
+from aegis_replication.consensus.leader import SNAPSHOT_PATIENCE, Leader
 from aegis_replication.consensus.messages import InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
 from aegis_replication.engine.administration import Administration
 from aegis_replication.engine.backups import Backups
-from aegis_replication.engine.effects import (
-    ConfigurationChanged,
-    Effects,
-    ReadChunk,
-    RoleChanged,
-    SaveSnapshot,
-    StoreChunk,
-)
+from aegis_replication.engine.effects import ConfigurationChanged, Effects, RoleChanged, StoreChunk
 from aegis_replication.engine.events import ChunkRead, ChunkStored, Requested, SnapshotSaved
 from aegis_replication.engine.intake import Intake
 from aegis_replication.engine.proposals import Proposals
 from aegis_replication.engine.reads import Reads
 from aegis_replication.engine.replies import Caller, answer, reply_error, reply_refused
+from aegis_replication.engine.snapshot_sending import Pace, SnapshotSending
+from aegis_replication.engine.snapshots import Snapshots
 from aegis_replication.engine.spec import GroupSpec
-from aegis_replication.engine.standing import restore, stand
+from aegis_replication.engine.standing import restoring, stand
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.events import SnapshotInstalled, SnapshotMade
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
-from aegis_replication.log import Entry, Kind, SnapshotMeta
-from aegis_replication.state_machine.base import DurableMachine
+from aegis_replication.log import Entry, Kind
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -57,7 +52,9 @@ class Replica:
     __slots__ = (
         "_apply_queue",
         "_commit_ms",
-        "_saving",
+        "_restoring",
+        "_restoring_to",
+        "_sending_patience_ms",
         "_unpersisted",
         "_configuration",
         "_waiting",
@@ -65,8 +62,6 @@ class Replica:
         "administration",
         "applied",
         "backups",
-        "commands_since_snapshot",
-        "bytes_since_snapshot",
         "full",
         "group",
         "has_new_members",
@@ -78,8 +73,8 @@ class Replica:
         "proposals",
         "raft",
         "reads",
-        "snapshot",
-        "snapshot_bytes",
+        "sending",
+        "snapshots",
         "wall_ms",
         "was_leader",
     )
@@ -93,12 +88,13 @@ class Replica:
         random: Random,
         now_ms: float,
         addresses: dict[NodeId, str],
+        pace: Pace,
         founding: Founding | None = None,
     ) -> None:
         self.node, self.group, self.limits = node, group, spec.limits
         self.machine = spec.machine
-        self.snapshot: SnapshotMeta | None = spec.recovered.snapshot
-        # Highest entry whose effect the machine shows. Only rises. Invariant: snapshot <= applied <= committed.
+        # Highest entry whose effect the machine shows. Only rises. Invariant: applied <= committed, and snapshot <=
+        # applied unless one is being restored.
         self.applied: LogIndex = stand(self.machine, group, spec.recovered, spec.snapshot_pieces).index
         self.raft = Raft(
             node=node,
@@ -131,10 +127,18 @@ class Replica:
         self._apply_queue: deque[Entry] = deque()
         self.full = ""  # why this node's disk takes no writes of clients; "" while it does
         self._unpersisted = 0  # highest write number handed out; equal to the last persisted one when the disk is idle
-        self._saving: SnapshotMeta | None = None
-        self.snapshot_bytes = 0  # size of the last snapshot
-        self.commands_since_snapshot = sum(entry.count for entry in spec.recovered.entries)
-        self.bytes_since_snapshot = sum(len(entry.frame) for entry in spec.recovered.entries)
+        self.snapshots = Snapshots(group, self.raft, spec.recovered)
+        self.sending = SnapshotSending(group, pace, spec.limits.chunk_bytes)
+        # How long a transfer may stand still, its connection lost perhaps, and still keep the snapshot that it sends.
+        self._sending_patience_ms = SNAPSHOT_PATIENCE * spec.config.election_timeout_max_ms
+        # A snapshot that a leader sent is taking the machine's place; `applied` is its index when that is done.
+        self._restoring: Iterator[None] | None = None
+        self._restoring_to: LogIndex = 0
+
+    @property
+    def deadline_ms(self) -> float:
+        """When time must pass for it at the latest."""
+        return min(self.raft.deadline_ms, self.sending.due_ms)
 
     # --- events ---
 
@@ -189,8 +193,8 @@ class Replica:
         if not self.full or not is_news:
             return
         self._turn_away(self._no_room, effects)
-        if self._saving is None and not self._apply_queue and self.bytes_since_snapshot:
-            self._save_snapshot(effects)
+        if self._may_save and self.snapshots.applied_bytes:
+            self.snapshots.save(self.machine, self.applied, effects)
 
     def _turn_away(self, answer: Callable[[Caller], tuple[int, bytes]], effects: Effects) -> None:
         """The commands of this turn, in no entry yet, stay out of the log."""
@@ -209,70 +213,49 @@ class Replica:
             self._unpersisted = 0
 
     def on_snapshot_saved(self, event: SnapshotSaved, effects: Effects) -> None:
-        """Our own snapshot is on disk: the log before it may go, except for a tail for followers a little behind."""
-        assert self._saving == event.meta, f"snapshot {event.meta.id} saved, {self._saving} was asked for"
-        self._saving = None
-        if self.snapshot is not None and self.snapshot.index >= event.meta.index:
-            return  # a leader's snapshot overtook ours
-        self.snapshot = event.meta
-        self.snapshot_bytes = event.size_bytes
-        effects.news.append(SnapshotMade(self.group, event.meta.term, event.meta.index, event.size_bytes))
-        self.raft.on_snapshot_saved(event.meta, self._first_of_tail(event.meta.index))
+        """Our own snapshot is on disk."""
+        if self.snapshots.on_saved(event):
+            effects.news.append(SnapshotMade(self.group, event.meta.term, event.meta.index, event.size_bytes))
 
     def on_snapshot_failed(self, effects: Effects) -> None:
-        """Try again when as much has been applied once more."""
-        self._saving = None
+        """The log stays as it is, and nobody waits for it any longer."""
+        self.snapshots.on_failed()
         self.backups.fail(effects.replies)
-        self.commands_since_snapshot = self.bytes_since_snapshot = 0
-
-    def _first_of_tail(self, index: LogIndex) -> LogIndex:
-        """Where the log begins that is kept behind a snapshot at `index`: bounded in entries and bytes."""
-        log, config = self.raft.log, self.raft.config
-        first, size = index + 1, 0
-        while first > log.first and index + 1 - first < config.trailing_entries:
-            size += len(log.get(first - 1).frame)
-            if size > config.trailing_bytes:
-                break
-            first -= 1
-        return first
 
     def on_chunk_read(self, event: ChunkRead, effects: Effects) -> None:
-        """Bytes of our snapshot for a follower; when that snapshot is gone, its successor from the start."""
+        """Bytes of our snapshot for a follower; when that snapshot is gone, its successor."""
         if not self.raft.is_leader:
             return
-        if event.data:
+        newest = self.snapshots.newest
+        if self.sending.on_read(event, self.now_ms):
             message = InstallSnapshot(self.raft.term, event.meta, event.offset, event.total_bytes, event.data)
             effects.messages.append((event.target, self.group, message))
-        elif self.snapshot is not None and self.snapshot.id != event.meta.id:
-            effects.requests.append(ReadChunk(self.group, event.target, self.snapshot, 0))
+        elif not event.data and newest is not None and newest.id != event.meta.id:
+            self.sending.begin(event.target, newest, self.now_ms)
 
     def on_chunk_stored(self, event: ChunkStored, effects: Effects) -> None:
-        """A chunk of a leader's snapshot was taken; with the last one the machine becomes that state."""
+        """A chunk of a leader's snapshot was taken; with the last one the machine begins to become that state."""
         if not event.complete:
             self.raft.on_snapshot_stored(event.source, event.snapshot, event.next_offset)
             return
         meta = event.meta
         assert meta is not None, f"a complete snapshot {event.snapshot} without its head"
         if not self.raft.on_snapshot_installed(event.source, meta):
-            self._keep_stored(meta, event.size_bytes)
+            self.snapshots.on_stored(meta, event.size_bytes, self.applied)
             return
-        restore(self.machine, event.chunks, meta)
         self._apply_queue.clear()
-        self.applied = meta.index
-        self.snapshot = meta
-        self.snapshot_bytes = event.size_bytes
-        self.commands_since_snapshot = self.bytes_since_snapshot = 0
+        self.snapshots.on_installed(meta, event.size_bytes)
         effects.news.append(SnapshotInstalled(self.group, meta.term, meta.index, event.size_bytes, event.source))
+        self._restoring, self._restoring_to = restoring(self.machine, event.chunks, meta), meta.index
+        self._restore()
 
-    def _keep_stored(self, meta: SnapshotMeta, size_bytes: int) -> None:
-        """The log got to a leader's snapshot by itself meanwhile; on disk it has taken the place of ours all the same.
-
-        Whoever needs a snapshot of this node must be sent the one that is there.
-        """
-        is_ours = self.raft.log.term_at(meta.index) == meta.term
-        if is_ours and (self.snapshot is None or self.snapshot.index < meta.index <= self.applied):
-            self.snapshot, self.snapshot_bytes = meta, size_bytes
-            self.raft.on_snapshot_saved(meta, self._first_of_tail(meta.index))
+    def _restore(self) -> None:
+        """A bounded part of the way to an installed snapshot's state; the former one is shown until the end."""
+        assert self._restoring is not None, "nothing is being restored"
+        for _ in range(self.limits.restore_pieces):
+            if next(self._restoring, self) is self:
+                self._restoring, self.applied = None, self._restoring_to
+                return
 
     # --- what follows from them ---
 
@@ -294,14 +277,18 @@ class Replica:
             self._unpersisted = output.write.number
         if output.snapshots or output.sent_chunks or output.chunks:
             self._stream_snapshots(output, effects)
+        if self.sending.is_busy:
+            self._send_snapshots(effects)
         if output.committed:
             self._apply_queue.extend(output.committed)
-        if self._apply_queue:
+        if self._restoring is not None:
+            self._restore()
+        elif self._apply_queue:
             self._apply(effects)
         if self.backups.is_waited_for:
-            is_wanted = self.backups.look(self.applied, self.snapshot, effects.replies)
-            if is_wanted and self._saving is None and not self._apply_queue:
-                self._save_snapshot(effects)
+            is_wanted = self.backups.look(self.applied, self.snapshots.newest, effects.replies)
+            if is_wanted and self._may_save:
+                self.snapshots.save(self.machine, self.applied, effects)
         if self.administration.is_waited_for:
             self.administration.look(effects.replies)
         if self.raft.configuration is not self._configuration:
@@ -313,7 +300,8 @@ class Replica:
         if output.reads or output.leased or output.lost_reads:
             self.reads.on_output(output, effects)
         self.reads.serve(self.applied, effects)
-        return bool(self._apply_queue) or (bool(self.intake.commands) and self._may_propose())
+        is_at_work = bool(self._apply_queue) or self._restoring is not None
+        return is_at_work or (bool(self.intake.commands) and self._may_propose())
 
     def _may_propose(self) -> bool:
         """Is it time for the next entry? While one is on its way, commands gather, and the next one is larger.
@@ -346,15 +334,14 @@ class Replica:
             if entry.kind == Kind.COMMANDS:
                 budget -= entry.count
                 results = self.machine.apply(entry)
-                self.commands_since_snapshot += entry.count
                 if waiting is not None and waiting.term == entry.term:
                     answer(waiting.callers, results, effects.replies)
-            self.bytes_since_snapshot += len(entry.frame)
+            self.snapshots.on_applied(entry)
             self.applied = entry.index
             if waiting is not None:
                 self._let_go(waiting, entry, effects)
         if not queue and self._snapshot_due():
-            self._save_snapshot(effects)
+            self.snapshots.save(self.machine, self.applied, effects)
 
     def _let_go(self, waiting: _Waiting, entry: Entry, effects: Effects) -> None:
         """What waited for the entry at this place is answered, or learns that it was never applied."""
@@ -367,44 +354,35 @@ class Replica:
             why = "a later leader's entry took its place"
             effects.replies.extend(reply_error(caller, wire.DROPPED, why) for caller in waiting.callers)
 
+    @property
+    def _may_save(self) -> bool:
+        """Does the machine show all that is committed, and is no snapshot under way?"""
+        return not self.snapshots.is_saving and self._restoring is None and not self._apply_queue
+
     def _snapshot_due(self) -> bool:
-        """Has enough come since the last snapshot, and is it worth writing the whole state again?
-
-        The second condition keeps the cost of snapshots below that of the log itself: none is taken before the log has
-        grown to twice the last one's size, up to four times snapshot_log_bytes.
-        """
-        config = self.raft.config
-        if self._saving is not None:
-            return False
-        if (
-            self.commands_since_snapshot < config.snapshot_threshold
-            and self.bytes_since_snapshot < config.snapshot_log_bytes
-        ):
-            return False
-        return self.bytes_since_snapshot >= min(2 * self.snapshot_bytes, 4 * config.snapshot_log_bytes)
-
-    def _save_snapshot(self, effects: Effects) -> None:
-        self._saving = self.raft.snapshot_meta()
-        assert self._saving.index == self.applied, f"a snapshot at {self._saving.id} of a state at {self.applied}"
-        self.commands_since_snapshot = self.bytes_since_snapshot = 0
-        if isinstance(self.machine, DurableMachine):
-            self.machine.sync(self._saving.id)  # before the log that it came from may go
-        effects.requests.append(SaveSnapshot(self.group, self._saving, self.machine.freeze()))
+        return self.snapshots.is_due(is_sending=self.sending.is_moving(self.now_ms - self._sending_patience_ms))
 
     def _stream_snapshots(self, output: Output, effects: Effects) -> None:
         """Snapshots travel in chunks: to followers too far behind, and from a leader."""
+        newest = self.snapshots.newest
         for target in output.snapshots:
-            assert self.snapshot is not None, f"{target} needs a snapshot, there is none"
-            effects.requests.append(ReadChunk(self.group, target, self.snapshot, 0))
+            assert newest is not None, f"{target} needs a snapshot, there is none"
+            self.sending.begin(target, newest, self.now_ms)
         for source, reply in output.sent_chunks:
-            if self.snapshot is None:
-                continue
-            offset = reply.next_offset if reply.snapshot == self.snapshot.id else 0
-            effects.requests.append(ReadChunk(self.group, source, self.snapshot, offset))
+            if newest is not None:
+                self.sending.on_reply(source, reply, newest, self.now_ms)
         for source, chunk in output.chunks:
             effects.requests.append(
                 StoreChunk(self.group, source, chunk.meta, chunk.offset, chunk.total_bytes, chunk.data)
             )
+
+    def _send_snapshots(self, effects: Effects) -> None:
+        """Read what may leave now; whoever has got to its snapshot, or is no follower any more, needs none."""
+        role = self.raft.current_role
+        matches = role.matches if isinstance(role, Leader) else {}
+        done = {to for to, meta in self.sending.targets().items() if matches.get(to, meta.index) >= meta.index}
+        self.sending.forget(done)
+        effects.requests += self.sending.reads(self.now_ms)
 
     # --- leadership lost ---
 
@@ -427,6 +405,7 @@ class Replica:
             self.proposals.failed += len(waiting.callers)
             replies.extend(reply_error(caller, wire.UNKNOWN, why) for caller in waiting.callers)
         replies.extend(self._not_leader(caller) for caller in self.reads.give_up())
+        self.sending.stop()
         self._waiting = {}
         self.intake.taken = 0
 

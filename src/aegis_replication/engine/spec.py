@@ -19,6 +19,8 @@ class ReplicaLimits(msgspec.Struct, frozen=True):
     waiting_commands: int = 100_000  # taken and not yet answered; beyond it, and beyond the next two: OVERLOADED
     waiting_reads: int = 100_000
     waiting_read_bytes: int = 16 * 1024 * 1024
+    chunk_bytes: int = 240 * 1024  # of a snapshot, in one message: a packet that needs not be cut
+    restore_pieces: int = 2  # of a snapshot that takes the machine's place, in one turn
     apply_commands: int = 2000  # applied in one turn; the rest in the next, so that heartbeats never wait long
 
 

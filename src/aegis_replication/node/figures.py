@@ -66,8 +66,8 @@ def _replica_figures(replica: Replica, labels: tuple[str, ...]) -> Iterator[Figu
     yield Figure("aegis_raft_proposals_refused_total", proposals.refused + replica.intake.refused, labels)
     yield Figure("aegis_raft_proposal_duration_seconds", proposals.durations, labels)
     yield Figure("aegis_raft_messages_dropped_total", raft.dropped, labels)
-    yield Figure("aegis_snapshot_index", replica.snapshot.index if replica.snapshot else 0, labels)
-    yield Figure("aegis_snapshot_size_bytes", replica.snapshot_bytes, labels)
+    yield Figure("aegis_snapshot_index", replica.snapshots.newest.index if replica.snapshots.newest else 0, labels)
+    yield Figure("aegis_snapshot_size_bytes", replica.snapshots.size_bytes, labels)
 
 
 def _follower_figures(replica: Replica) -> Iterator[Figure]:

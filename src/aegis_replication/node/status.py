@@ -50,7 +50,7 @@ def group_status(replica: Replica) -> dict[str, Any]:
         "damaged_entries": raft.repair.damaged,
         "repaired_entries": raft.repair.repaired,
         "repair": raft.repair.describe(),
-        "snapshot_index": replica.snapshot.index if replica.snapshot else 0,
+        "snapshot_index": replica.snapshots.newest.index if replica.snapshots.newest else 0,
         "log_bytes_in_memory": raft.log.held_bytes,
         "log_entries_in_memory": len(raft.log),
         "uncommitted_bytes": raft.log.uncommitted_bytes + replica.intake.size_bytes,

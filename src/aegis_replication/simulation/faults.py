@@ -9,18 +9,19 @@ from aegis_replication.consensus.messages import AppendReply, Message, RequestVo
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import EntryId
 from aegis_replication.simulation import churn as churning
-from aegis_replication.simulation import clocks
+from aegis_replication.simulation import clocks, links
 from aegis_replication.simulation.churn import Churn
 from aegis_replication.simulation.clocks import ClockFaults, ClockPlan
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing
 from aegis_replication.simulation.echoes import ECHO, Echoes
 from aegis_replication.simulation.host import Host
-from aegis_replication.simulation.network import Weather
+from aegis_replication.simulation.links import LinkFaults
 from aegis_replication.simulation.plan import HEAVY, KINDS, Plan
 from aegis_replication.simulation.pressure import PRESSURE, Pressure
 from aegis_replication.simulation.rot import Rot
 from aegis_replication.simulation.sectors import SECTOR_BYTES
+from aegis_replication.simulation.transfers import TransferFaults, TransferPlan
 from aegis_replication.simulation.workload import Client
 
 
@@ -28,18 +29,22 @@ class Nemesis:
     """Strikes at random moments; what it broke heals after a while, or when it is dismissed."""
 
     # fmt: off
-    __slots__ = ("churn", "clocks", "cluster", "echoes", "plan", "pressure", "random", "rot", "_awaited",
-                 "_dismissed", "_kinds", "_timeout_ms", "_weights")
+    __slots__ = ("churn", "clocks", "cluster", "echoes", "links", "plan", "pressure", "random", "rot", "transfers",
+                 "_awaited", "_dismissed", "_kinds", "_timeout_ms", "_weights")
     # fmt: on
 
-    def __init__(self, cluster: Cluster, plan: Plan, clock_plan: ClockPlan) -> None:
+    def __init__(self, cluster: Cluster, plan: Plan, clock_plan: ClockPlan, transfers: TransferPlan) -> None:
         self.cluster = cluster
         self.plan = plan
         self.random: Random = cluster.clock.random("nemesis")
         self.churn = Churn(cluster, cluster.clock.random("churn"))
         self.clocks = ClockFaults(cluster, clock_plan, cluster.clock.random("clock faults"))
+        self.transfers = TransferFaults(cluster, transfers, cluster.clock.random("transfer faults"))
         self.echoes = Echoes(cluster, cluster.clock.random("echoes"))
         self.pressure = Pressure(cluster, cluster.clock.random("pressure"), self._later)
+        self.links = LinkFaults(
+            cluster, plan, self.random, victim=self._victim, later=self._later, alone=self._spoil_tail
+        )
         self._kinds = clock_plan.kinds if clock_plan.is_alone and clock_plan.kinds else (*plan.kinds, *clock_plan.kinds)
         self._timeout_ms = plan.config().election_timeout_max_ms  # what durations of faults are measured by
         self.rot = Rot(cluster, cluster.clock.random("rot"))
@@ -50,12 +55,14 @@ class Nemesis:
     def begin(self) -> None:
         self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
         self._later(50.0, self._revive)
+        self.transfers.begin()
 
     def dismiss(self) -> None:
         """Nothing more goes wrong. What is broken stays so until the cluster recovers."""
         self._dismissed = True
         self.churn.settle()
         self.clocks.settle()
+        self.transfers.settle()
         self.echoes.settle()
         for host in self.cluster.hosts.values():
             host.disk.put_back()
@@ -68,7 +75,9 @@ class Nemesis:
             action(*arguments)
 
     def _strike(self) -> None:
-        if not (self.clocks.is_quiet or self.echoes.is_under_way):  # for what anything else would spoil
+        if not (
+            self.clocks.is_quiet or self.clocks.is_overtaking or self.echoes.is_under_way
+        ):  # for what anything else would spoil
             self._strike_now()
         self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
 
@@ -79,6 +88,8 @@ class Nemesis:
             churning.STRIKES[kind](self.churn)
         elif kind in clocks.STRIKES:
             clocks.STRIKES[kind](self.clocks)
+        elif kind in links.STRIKES:
+            links.STRIKES[kind](self.links)
         elif kind == ECHO:
             self.echoes.begin()
         elif kind == PRESSURE:
@@ -190,109 +201,11 @@ class Nemesis:
             self.cluster.pause(host.node)
             self._later(2.0 * self._some_ms(), self.cluster.resume, host.node)
 
-    # --- links ---
-
-    def _partition(self) -> None:
-        nodes = self.cluster.nodes
-        self.random.shuffle(nodes)
-        cut = self.random.randint(1, max(1, len(nodes) - 1))
-        self.cluster.partition(nodes[:cut], nodes[cut:])
-        self._later(2.0 * self._some_ms(), self._mend_all)
-
-    def _isolate(self) -> None:
-        if host := self._victim():
-            self.cluster.isolate(host.node)
-            self._later(2.0 * self._some_ms(), self._mend_all)
-
-    def _lonely_leader(self) -> None:
-        """A leader cut off while clients press it: it gathers a long tail that nobody else will ever have."""
-        leading = [host for host in self._up() if any(each.raft.is_leader for each in host.engine.replicas.values())]
-        if leading and len(self.cluster.nodes) > 2:
-            host = self.random.choice(leading)
-            self._count("lonely_leader")
-            self.cluster.isolate(host.node)
-            host.pause()  # so that all of it comes in one turn
-            for client in self._clients():
-                client.press(host.node, self.random.randint(1, 12))
-            self._later(20.0 * self.random.random(), self.cluster.resume, host.node)
-            # Others lead by then; whoever still asks this one must not be told what was true before.
-            self._later(self._timeout_ms * (2.0 + 3.0 * self.random.random()), self._press, host)
-            if self.random.random() < 0.6:  # so that it is still writing when it is told that its tail is in vain
-                host.disk.speed = DiskSpeed(self._timeout_ms * (1.0 + 5.0 * self.random.random()))
-                self._later(10.0 * self._timeout_ms, self._quick_disk, host)
-            if "rot" in self._kinds:
-                self._later(self._timeout_ms * (3.0 + 2.0 * self.random.random()), self._spoil_tail, host)
-            self._later(self._timeout_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
-
     def _spoil_tail(self, host: Host) -> None:
-        self.rot.rot_tail(host)
+        if {"rot", "damage"} & {*self._kinds}:
+            self.rot.rot_tail(host, is_wanted="rot" in self._kinds)
 
-    def _press(self, host: Host) -> None:
-        for client in self._clients():
-            client.press(host.node, self.random.randint(1, 3))
-
-    def _mend_all(self) -> None:
-        self.cluster.network.heal()
-
-    def _one_way(self) -> None:
-        """A node that is heard and hears nobody, or hears and isn't heard; or a single link, one way."""
-        if host := self._victim():
-            others = [name for name in self.cluster.nodes if name != host.node]
-            if others and self.random.random() < 0.4:
-                others = self.random.sample(others, 1)
-            is_mute = self.random.random() < 0.5
-            for other in others:
-                self.cluster.cut(*((host.node, other) if is_mute else (other, host.node)))
-            if not is_mute:
-                self._press(host)  # what a deaf leader takes is committed by others, if at all
-            self._later(2.0 * self._some_ms(), self._mend_all)
-
-    def _ring(self) -> None:
-        """Each node reaches only its two neighbours: every majority overlaps, nobody sees all."""
-        nodes = self.cluster.nodes
-        self.random.shuffle(nodes)
-        if len(nodes) > 3:
-            for position, node in enumerate(nodes):
-                for step in range(2, len(nodes) - 1):
-                    self.cluster.network.cut(node, nodes[(position + step) % len(nodes)], kind="partition_ring")
-            self._later(2.0 * self._some_ms(), self._mend_all)
-
-    def _flap(self) -> None:
-        if len(self.cluster.nodes) > 1:
-            one, other = self.random.sample(self.cluster.nodes, 2)
-            self._toggle(one, other, self.random.randint(4, 10))
-
-    def _toggle(self, one: NodeId, other: NodeId, left: int) -> None:
-        network = self.cluster.network
-        for source, target in ((one, other), (other, one)):
-            if left % 2:
-                network.mend(source, target)
-            else:
-                network.cut(source, target, kind="link_flapping")
-        if left > 1:
-            self._later(self._some_ms() / 3.0, self._toggle, one, other, left - 1)
-        else:
-            self._mend_all()
-
-    def _slow_link(self) -> None:
-        if len(self.cluster.nodes) > 1:
-            one, other = self.random.sample(self.cluster.nodes, 2)
-            extra_ms = self.random.choice((20.0, 100.0, 400.0))
-            self.cluster.network.slow(one, other, extra_ms)
-            self._later(self._some_ms() * 2.0, self.cluster.network.slow, one, other, 0.0)
-
-    def _storm(self) -> None:
-        network = self.cluster.network
-        network.weather = Weather(
-            delay_mean_ms=self.random.choice((2.0, 20.0, 60.0)),
-            drop=self.random.choice((0.05, 0.2, 0.3)),
-            duplicate=self.random.choice((0.0, 0.2, 0.5)),
-            straggle=self.random.choice((0.0, 0.1, 0.3)),
-        )
-        self._later(self._some_ms() * 2.0, self._calm_down)
-
-    def _calm_down(self) -> None:
-        self.cluster.network.weather = self.plan.weather
+    # --- peers ---
 
     def _stranger(self) -> None:
         """Somebody who is no member speaks as if it were one, with knowledge of everything."""
@@ -418,14 +331,6 @@ _STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
     "crash_loop": Nemesis._crash_loop,
     "restart": Nemesis._restart,
     "pause": Nemesis._pause,
-    "partition": Nemesis._partition,
-    "isolate": Nemesis._isolate,
-    "lonely_leader": Nemesis._lonely_leader,
-    "one_way": Nemesis._one_way,
-    "ring": Nemesis._ring,
-    "flap": Nemesis._flap,
-    "slow_link": Nemesis._slow_link,
-    "storm": Nemesis._storm,
     "stranger": Nemesis._stranger,
     "slow_disk": Nemesis._slow_disk,
     "crash_while_flushing": Nemesis._crash_while_flushing,
@@ -438,4 +343,6 @@ _STRIKES: Final[Mapping[str, Callable[[Nemesis], None]]] = {
     "client_crash": Nemesis._client_crash,
 }
 
-assert tuple(_STRIKES) == KINDS, f"plans draw from {KINDS}, the nemesis knows {tuple(_STRIKES)}"
+assert {*_STRIKES, *links.STRIKES} == {*KINDS}, (
+    f"plans draw from {KINDS}, the nemesis knows {[*_STRIKES, *links.STRIKES]}"
+)

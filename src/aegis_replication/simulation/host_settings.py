@@ -18,6 +18,9 @@ from aegis_replication.storage.base import Storage
 HostState: TypeAlias = Literal["down", "up", "paused", "refused"]
 """`refused`: its disk is damaged, the node said so and did not start."""
 
+CHUNK_BYTES: Final = 120
+"""Small, so that a snapshot takes several."""
+
 WALL_EPOCH_MS: Final = 1_700_000_000_000
 
 
@@ -69,7 +72,7 @@ class HostSettings:
         self.open_storage = open_storage
         # Flush beside the loop instead of in it: other events are handled while a flush is under way.
         self.aside = aside
-        self.limits = limits or ReplicaLimits()
+        self.limits = msgspec.structs.replace(limits or ReplicaLimits(), chunk_bytes=CHUNK_BYTES, restore_pieces=1)
         self.mark_ms = config.heartbeat_interval_ms
         self.wall_skew_ms = 0.0
         self.clock_error = 0.0  # how much too fast or slow the host's clock may run

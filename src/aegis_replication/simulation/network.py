@@ -26,7 +26,7 @@ CALM = Weather()
 class Network:
     """Carries packets between sites (nodes and clients) at virtual time."""
 
-    __slots__ = ("weather", "faults", "_clock", "_random", "_deliver", "_cut", "_extra_ms", "_keep")
+    __slots__ = ("weather", "faults", "spoil", "_clock", "_random", "_deliver", "_cut", "_extra_ms", "_keep")
 
     def __init__(
         self, clock: Clock, deliver: Callable[[str, str, bytes], None], *, weather: Weather = CALM, faults: Counter[str]
@@ -34,6 +34,8 @@ class Network:
         self.weather = weather
         # Counts each fault that really hit a packet; shared with the whole run.
         self.faults = faults
+        # What bytes turn on their way; None: none.
+        self.spoil: Callable[[bytes], bytes] | None = None
         self._clock = clock
         self._random: Random = clock.random("network")
         self._deliver = deliver
@@ -50,6 +52,8 @@ class Network:
         if link in self._cut:
             self.faults[self._cut[link]] += 1
             return
+        if self.spoil is not None:
+            packet = self.spoil(packet)
         weather, draw = self.weather, self._random.random
         if weather.drop and draw() < weather.drop:
             self.faults["message_dropped"] += 1

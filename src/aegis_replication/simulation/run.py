@@ -29,6 +29,7 @@ from aegis_replication.simulation import (
     mutants,
     own_disk,
     pressure,
+    transfers,
     upgrades,
 )
 from aegis_replication.simulation.checkers.linearizability import Undecided
@@ -45,7 +46,7 @@ from aegis_replication.simulation.pressure import about_pressure
 from aegis_replication.simulation.subject import KeyValueSubject, Subject, Workload, find_subject
 from aegis_replication.simulation.upgrades import UpgradePlan, Upgrades, draw_upgrade_plan
 
-_PARTS = (churn, clocks, echoes, mounts, pressure, upgrades, own_disk, last_resort)
+_PARTS = (churn, clocks, echoes, mounts, pressure, upgrades, own_disk, last_resort, transfers)
 COUNTED: tuple[str, ...] = (*PLANNED, *(kind for part in _PARTS for kind in part.COUNTED))
 """Every kind of fault that a report counts; each must happen in a hundred seeds."""
 
@@ -144,16 +145,21 @@ class Play:
         special = about_mounts(special, Random(f"{seed}/mounts")) if special is plan else special
         if subject is None or isinstance(subject, KeyValueSubject):
             subject = KeyValueSubject(keeps_its_state=keeps_its_state(Random(f"{seed}/own disk")))
-        self.plan: Plan = special if with_churn is plan else with_churn
+        is_special = with_churn is plan and special is not plan  # it waits for a moment that nothing may disturb
+        self.plan: Plan = special if is_special else with_churn
         drawn = draw_clock_plan(Random(f"{seed}/clocks"), self.plan.kinds)
-        self.clocks: ClockPlan = drawn if with_churn is not plan or special is plan else ClockPlan()
+        self.clocks: ClockPlan = ClockPlan() if is_special else drawn
         plan = self.plan
         upgrade_plan: UpgradePlan = draw_upgrade_plan(Random(f"{seed}/upgrades"), is_off=plan.is_about_mounts)
+        of_transfers = transfers.draw_transfer_plan(Random(f"{seed}/transfers"))
+        transfer_plan = transfers.TransferPlan() if is_special or self.clocks.is_alone else of_transfers
         groups = tuple(range(1, plan.groups + 1))
         self.cluster = Cluster(
             plan.nodes,
             seed=seed,
-            config=plan.config().replace(format_highest=upgrade_plan.format_highest),
+            config=transfers.quick_to_forget(plan.config(), transfer_plan).replace(
+                format_highest=upgrade_plan.format_highest
+            ),
             groups=groups,
             weather=plan.weather,
             speed=DiskSpeed(plan.flush_ms),
@@ -168,7 +174,7 @@ class Play:
             limits=ReplicaLimits(frame_bytes=plan.segment_bytes // 4, frame_commands=plan.frame_commands),
         )
         self.workload: Workload = subject.make_workload(groups, plan.skew, plan.is_uniform)
-        self.nemesis = Nemesis(self.cluster, plan, self.clocks)
+        self.nemesis = Nemesis(self.cluster, plan, self.clocks, transfer_plan)
         self.upgrades = Upgrades(self.cluster, upgrade_plan, self.cluster.clock.random("upgrades"))
         choose = elsewhere(self.workload.choose, self.clocks.reads_elsewhere)
         for index in range(1, plan.clients + 1):

@@ -32,9 +32,12 @@ def has_caught_up(hosts: Hosts, group: GroupId, goals: dict[GroupId, EntryId]) -
     if not all(host.is_up or host.is_retired for host in hosts.values()):
         return False
     leading = [raft for host in running(hosts) if (raft := host.replica(group).raft).is_leader]
-    if len(leading) != 1:
+    if not leading:
         return False
-    log, members = leading[0].log, leading[0].configuration
+    leader = max(leading, key=lambda raft: raft.term)
+    log, members = leader.log, leader.configuration
+    if any(raft is not leader and raft.node in members.members for raft in leading):
+        return False  # one that was removed while it stood still may believe so for ever: nobody speaks with it
     if members.is_joint or members.promotions:
         return False
     replicas = [hosts[name].replica(group) for name in members.members]

@@ -46,7 +46,7 @@ class Machine(Protocol):
         """
 
     def restore(self, pieces: Iterable[bytes]) -> None:
-        """Become the state that `freeze` wrote; what was here before is gone."""
+        """Become the state that `freeze` wrote; what was here before is gone. See `restoring`, below, too."""
 
     def digest(self) -> str:
         """A short hexadecimal digest of the state: equal states, equal digests."""
@@ -158,3 +158,16 @@ class DurableCommandMachine(Protocol):
 
     def close(self) -> None:
         """Let the disk go."""
+
+
+def restoring(machine: Machine | CommandMachine, pieces: Iterable[bytes]) -> Iterator[None]:
+    """Restore in steps of one piece, so that others get their turn between them: the new state is there after the last.
+
+    Until then the machine shows its former state. It must have a method of this name for that; one that hasn't, since
+    its state is small, is restored in a single step.
+    """
+    steps: Callable[[Iterable[bytes]], Iterator[None]] | None = getattr(machine, "restoring", None)
+    if steps is None:
+        machine.restore(pieces)
+        return iter(())
+    return steps(pieces)

@@ -80,14 +80,16 @@ class DurableSessionMachine(SessionMachine):
         self.own.sync(position.term, position.index)
 
     def restore_at(self, pieces: Iterable[bytes], position: EntryId) -> None:
-        def restore_own(stream: Iterator[bytes], sessions: OrderedDict[SessionId, Any]) -> None:
+        def restore_own(stream: Iterator[bytes], sessions: OrderedDict[SessionId, Any]) -> Iterator[None]:
             rows: SessionRows = {
                 name: _encode((session.used, rank, write_session(session)))
                 for rank, (name, session) in enumerate(sessions.items())
             }
             self.own.restore_at(stream, position.term, position.index, rows)
+            return iter(())
 
-        self._restore(pieces, restore_own)
+        for _ in self._restoring(pieces, restore_own):
+            pass
         self._stored = set(self._sessions)
 
     def restore(self, pieces: Iterable[bytes]) -> None:

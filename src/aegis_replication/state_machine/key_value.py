@@ -39,6 +39,7 @@ from aegis_replication.state_machine.commands import (
     Swap,
     Take,
 )
+from aegis_replication.state_machine.frozen_map import FrozenMap, FrozenMaps
 from aegis_replication.state_machine.limits import INTEGER_HIGHEST, INTEGER_LOWEST, Door, KeyValueLimits
 
 FORMAT_VERSION: Final = 1
@@ -70,7 +71,7 @@ _LINES_DECODER = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, int]])
 class KeyValueMachine:
     """A sorted map from bytes to bytes with versions, behind one group's log (wrap it in SessionMachine)."""
 
-    __slots__ = ("_door", "_items", "_keys", "_queries", "_revision", "handlers", "kind")
+    __slots__ = ("_door", "_frozen", "_items", "_keys", "_queries", "_revision", "handlers", "kind")
 
     def __init__(self, limits: KeyValueLimits | None = None) -> None:
         self.kind = "key-value"
@@ -78,6 +79,8 @@ class KeyValueMachine:
         # The state. Invariant: _keys holds exactly the keys of _items.
         self._items: dict[bytes, _Stored] = {}
         self._keys: Any = SortedList()
+        # The copies of the state that are being written to snapshots, told of each key before it changes.
+        self._frozen = FrozenMaps()
         # How many write commands took effect. Only rises. Invariant: no item's version is higher.
         self._revision = 0
         self.handlers: Mapping[type, Callable[[Any], Any]] = {
@@ -117,12 +120,16 @@ class KeyValueMachine:
         key = command.key
         self._revision = revision = self._revision + 1
         items = self._items
+        if self._frozen:
+            self._frozen.keep(key)
         if key not in items:
             self._keys.add(key)
         items[key] = (command.value, revision)
         return revision
 
     def _delete(self, command: Delete) -> int:
+        if self._frozen:
+            self._frozen.keep(command.key, is_leaving=True)
         stored = self._items.pop(command.key, None)
         if stored is None:
             return 0
@@ -131,6 +138,8 @@ class KeyValueMachine:
         return stored[1]
 
     def _take(self, command: Take) -> _Stored | None:
+        if self._frozen:
+            self._frozen.keep(command.key, is_leaving=True)
         stored = self._items.pop(command.key, None)
         if stored is not None:
             self._keys.remove(command.key)
@@ -174,6 +183,8 @@ class KeyValueMachine:
         if first >= after:
             return 0
         for key in self._keys[first:after]:
+            if self._frozen:
+                self._frozen.keep(key, is_leaving=True)
             del self._items[key]
         del self._keys[first:after]
         self._revision += 1
@@ -296,10 +307,15 @@ class KeyValueMachine:
     # --- snapshots ---
 
     def freeze(self) -> Iterator[bytes]:
-        # Both copies are flat and made in C (about 60 ns a key); everything else is made while writes go on.
-        return _pieces(self._revision, list(self._keys), self._items.copy())
+        # Nothing is copied now: pieces are made from the living state, and what is overwritten before its turn is kept.
+        head = _Head("key-value", FORMAT_VERSION, self._revision, len(self._items))
+        return _pieces(head, self._frozen.freeze(self._items, self._keys))
 
     def restore(self, pieces: Iterable[bytes]) -> None:
+        for _ in self.restoring(pieces):
+            pass
+
+    def restoring(self, pieces: Iterable[bytes]) -> Iterator[None]:
         stream = iter(pieces)
         head = _HEAD_DECODER.decode(next(stream, b""))
         if head.kind != self.kind:
@@ -314,23 +330,16 @@ class KeyValueMachine:
         for piece in stream:
             for key, value, version in _LINES_DECODER.decode(piece):
                 items[key] = (value, version)
+            yield
         if len(items) != head.keys:
             raise ProtocolError(f"a key-value snapshot of {head.keys} keys has {len(items)}")
         self._items, self._keys, self._revision = items, SortedList(items), head.revision
+        self._frozen = FrozenMaps()  # copies of the former state go on with that: nobody changes it any more
 
 
-def _pieces(revision: int, keys: list[bytes], items: dict[bytes, _Stored]) -> Iterator[bytes]:
-    yield _ENCODER.encode(_Head("key-value", FORMAT_VERSION, revision, len(keys)))
-    lines: list[tuple[bytes, bytes, int]] = []
-    size = 0
-    for key in keys:
-        value, version = items[key]
-        lines.append((key, value, version))
-        size += len(key) + len(value) + 16
-        if size >= PIECE_BYTES:
-            yield _ENCODER.encode(lines)
-            lines, size = [], 0
-    if lines:
+def _pieces(head: _Head, frozen: FrozenMap) -> Iterator[bytes]:
+    yield _ENCODER.encode(head)
+    for lines in frozen.pieces(PIECE_BYTES):
         yield _ENCODER.encode(lines)
 
 

@@ -14,7 +14,14 @@ import xxhash
 from aegis_replication.errors import IncompatibleVersion, InvalidCommand, ProtocolError, WrongIdentity
 from aegis_replication.ids import SessionId
 from aegis_replication.log import Entry
-from aegis_replication.state_machine.base import INVALID, REFUSED, SESSION_EXPIRED, CommandMachine, Failure
+from aegis_replication.state_machine.base import (
+    INVALID,
+    REFUSED,
+    SESSION_EXPIRED,
+    CommandMachine,
+    Failure,
+    restoring,
+)
 from aegis_replication.state_machine.commands import SESSION_BYTES, join_commands
 
 FORMAT_VERSION: Final = 1
@@ -294,13 +301,17 @@ class SessionMachine:
         yield from inner
 
     def restore(self, pieces: Iterable[bytes]) -> None:
-        self._restore(pieces, lambda stream, sessions: self.inner.restore(stream))
+        for _ in self.restoring(pieces):
+            pass
 
-    def _restore(
+    def restoring(self, pieces: Iterable[bytes]) -> Iterator[None]:
+        return self._restoring(pieces, lambda stream, sessions: restoring(self.inner, stream))
+
+    def _restoring(
         self,
         pieces: Iterable[bytes],
-        restore_inner: Callable[[Iterator[bytes], OrderedDict[SessionId, _Session]], None],
-    ) -> None:
+        restore_inner: Callable[[Iterator[bytes], OrderedDict[SessionId, _Session]], Iterator[None]],
+    ) -> Iterator[None]:
         stream = iter(pieces)
         try:
             head = _HEAD_DECODER.decode(next(stream, b""))
@@ -316,9 +327,10 @@ class SessionMachine:
             for _ in range(head.pieces):
                 for name, floor, used, lines in _LINES_DECODER.decode(next(stream, b"")):
                     sessions[name] = _session_of(floor, used, lines)
+                yield
             if len(sessions) != head.sessions:
                 raise ProtocolError(f"a snapshot of {head.sessions} sessions has {len(sessions)}")
-            restore_inner(stream, sessions)
+            yield from restore_inner(stream, sessions)
         except NOT_THESE_TYPES as error:
             raise ProtocolError(f"not a snapshot of a {self.inner.kind} machine: {error}") from None
         self._adopt(sessions)

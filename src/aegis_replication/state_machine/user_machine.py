@@ -1,7 +1,7 @@
 """How does a user's own class stand behind a log? Commands with undo, snapshots by annotation."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from inspect import getattr_static
 from typing import Any, Final, Union
 
@@ -105,7 +105,8 @@ class _Value:
         encoded = self._codec.encode(value)
         return (encoded[first : first + PIECE_BYTES] for first in range(0, len(encoded), PIECE_BYTES))
 
-    def thawed(self, parts: list[bytes], journal: Journal) -> Any:
+    def thawed(self, parts: list[bytes], journal: Journal) -> Generator[None, None, Any]:
+        yield
         return self._codec.decode(b"".join(parts))
 
 
@@ -160,10 +161,11 @@ class _Table:
         if encoded:
             yield join_commands(encoded)
 
-    def thawed(self, parts: list[bytes], journal: Journal) -> TrackedDict:
+    def thawed(self, parts: list[bytes], journal: Journal) -> Generator[None, None, TrackedDict]:
         items: dict[Any, Any] = {}
         for part in parts:
             items.update(self._pairs.decode(part))
+            yield
         return self._class(items, self.where, self._keys, self._values, journal)
 
 
@@ -269,6 +271,10 @@ class UserMachine:
         return _pieces(head, frozen)
 
     def restore(self, pieces: Iterable[bytes]) -> None:
+        for _ in self.restoring(pieces):
+            pass
+
+    def restoring(self, pieces: Iterable[bytes]) -> Iterator[None]:
         stream = iter(pieces)
         head = _HEAD_DECODER.decode(next(stream, b""))
         if head.kind != self.kind:
@@ -286,11 +292,11 @@ class UserMachine:
                     f"a snapshot of {self.kind} has a piece of {piece.attribute!r}, which it doesn't name"
                 )
             parts[piece.attribute].append(piece.data)
+            yield
+        state: dict[str, Any] = {}
         try:
-            state = {
-                name: each.thawed(parts.get(name, self._beginning[name]), self._journal)
-                for name, each in self._attributes.items()
-            }
+            for name, each in self._attributes.items():
+                state[name] = yield from each.thawed(parts.get(name, self._beginning[name]), self._journal)
         except TypeError as error:
             raise ProtocolError(f"a snapshot of {self.kind} isn't of this class's types: {error}") from None
         self.machine.__dict__.update(state, clock_ms=head.clock_ms, index=head.index)

@@ -15,7 +15,7 @@ from aegis_replication.errors import CorruptRecord, DiskFailed, IncompatibleVers
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import SnapshotMeta
 from aegis_replication.storage.files import RealFiles, is_full
-from aegis_replication.storage.snapshots import SnapshotReader
+from aegis_replication.storage.snapshot_reader import SnapshotReader
 
 BACKUP_FORMAT_VERSION: Final = 1
 _MAGIC: Final = b"AEGISBAK"
@@ -128,6 +128,9 @@ class BackupReader:
             raise self._placed(error) from None
         if (self._snapshot.group, self.meta.id) != (self.head.group, (self.head.term, self.head.index)):
             raise CorruptBackup(path, self._start, f"the snapshot of its head, {self.head}", f"{self.meta.id}")
+        if self._snapshot.cluster not in ("", self.head.cluster):
+            of = f"one of cluster {self._snapshot.cluster}"
+            raise CorruptBackup(path, self._start, f"a snapshot of its head's cluster {self.head.cluster}", of)
 
     def _read_head(self, fixed: bytes, rest: bytes) -> tuple[BackupHead, int]:
         if len(fixed) < _HEAD.size or not fixed.startswith(_MAGIC):

@@ -115,12 +115,31 @@ class SnapshotStore(Protocol):
         """Keep a snapshot's file readable until the hold is closed; None when it is gone already."""
 
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
-        """Take raw bytes of a peer's snapshot file into a temporary file; the offset wanted next.
+        """Take raw bytes of a peer's file, verified as they come, into a temporary one; the offset wanted next.
 
-        Offset 0 starts over; any other gap keeps what is there. When the last byte is in, the whole is verified: a
-        damaged one is deleted and 0 comes back; a good one is flushed, named, and `total_bytes` comes back. Raises
-        DiskFull when there is no room for it: nothing of it is left then.
+        A gap, a repetition or damaged bytes change nothing that was good before: the offset says where to go on, 0 for
+        a snapshot that isn't the one that was coming. `total_bytes`: all is there and good, `keep_received` comes next.
+        Raises WrongIdentity for a snapshot of another cluster or group; DiskFull when there is no room for it. After an
+        error, here or in a flush, nothing of it is left.
         """
+
+    def can_resume(self, group: GroupId, meta: SnapshotMeta) -> bool:
+        """Is there a part of this snapshot that a former process of this node was sent, and nobody asked for yet?"""
+
+    def resume(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> int:
+        """Go on with what `can_resume`, as far as it is good, and say how far; all of it is read.
+
+        May be called in another thread, while nothing is received for the group.
+        """
+
+    def unflushed_received(self, group: GroupId) -> int:
+        """How many bytes of what comes in wait for a flush."""
+
+    def flush_received(self, group: GroupId) -> None:
+        """Flush what has come in; may be called in another thread, while nothing more is received for the group."""
+
+    def keep_received(self, group: GroupId) -> None:
+        """Flush and name what came in whole; may be called in another thread. Older ones are deleted afterwards."""
 
 
 class Storage(Protocol):

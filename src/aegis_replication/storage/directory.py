@@ -42,7 +42,7 @@ class DirectoryStorage:
         """Use `open`."""
         self.path, self.identity = path, identity
         self.flushes = FlushPolicy()
-        self.snapshots = FileSnapshots(files, f"{path}/{SNAPSHOTS_NAME}")
+        self.snapshots = FileSnapshots(files, f"{path}/{SNAPSHOTS_NAME}", cluster=identity.cluster)
         self._files, self._lock = files, lock
         self._wal = Wal(files, f"{path}/{LOG_NAME}", identity, segment_bytes)
         self._recycler = Recycler(files, self._wal)
@@ -250,7 +250,7 @@ def _create(
             "directory"
         )
     wal.create()
-    fill(FileSnapshots(files, snapshots))
+    fill(FileSnapshots(files, snapshots, cluster=identity.cluster))
     files.sync_directory(root)
     write_identity(files, root, identity)
     files.sync_directory(parent_of(root))

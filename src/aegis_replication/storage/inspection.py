@@ -29,7 +29,8 @@ from aegis_replication.storage.records import (
 )
 from aegis_replication.storage.recovery import Chain, ChainRecord, decode_record, replay
 from aegis_replication.storage.segments import SEGMENT_BYTES, SegmentFiles
-from aegis_replication.storage.snapshots import FileSnapshots, SnapshotReader
+from aegis_replication.storage.snapshot_reader import SnapshotReader
+from aegis_replication.storage.snapshots import FileSnapshots
 
 
 class RecordView(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ class MemoryStorage:
         files = MemoryFiles()
         files.make_directory(_SNAPSHOTS)
         # Kept as files, so that a node on a disk and one in memory can send each other the same bytes.
-        self.snapshots = FileSnapshots(files, _SNAPSHOTS)
+        self.snapshots = FileSnapshots(files, _SNAPSHOTS, cluster=identity.cluster)
         # The same account that a log on disk keeps, with places that mean nothing.
         self._live = LiveRecords()
         self._entries: dict[GroupId, list[Entry]] = {}

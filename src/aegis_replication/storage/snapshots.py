@@ -1,46 +1,44 @@
 """How does a group's state survive without its log? Snapshot files: written aside, verified, named, one kept per group.
 
-`<group>-<term>-<index>.snap` is complete and durable; `.tmp` is being written, `.part` being received. A file says
+`<group>-<term>-<index>.snap` is complete and durable; `.tmp` is being written, `.part` being received, perhaps again
+after a restart. A file says
 nothing of the node that wrote it, so that the same bytes can be sent to a peer. docs/data-files.md draws it.
 """
 
 import contextlib
 import re
 from collections.abc import Iterator
-from struct import Struct as Layout
 from typing import Final
 from zlib import crc32
-
-import msgspec
 
 from aegis_replication.errors import (
     CorruptRecord,
     DiskFailed,
     DiskFull,
-    IncompatibleVersion,
     LimitExceeded,
     StorageError,
+    WrongIdentity,
 )
 from aegis_replication.ids import GroupId
 from aegis_replication.log import EntryId, SnapshotMeta
 from aegis_replication.storage.files import Files, is_full
+from aegis_replication.storage.snapshot_arrival import Arrival
+from aegis_replication.storage.snapshot_format import (
+    CHECKSUM,
+    HEAD,
+    PIECE,
+    PIECE_BYTES_MAX,
+    TRAILER,
+    TRAILER_BYTES,
+    check_owner,
+    pack_head,
+)
+from aegis_replication.storage.snapshot_reader import SnapshotReader
 
-SNAPSHOT_FORMAT_VERSION: Final = 1
-"""Of a snapshot file, which is also what a follower and a backup get: earlier programs are among them."""
-
-PIECE_BYTES_MAX: Final = 256 * 1024 * 1024
-_MAGIC: Final = b"AEGISNAP"
-_HEAD = Layout("<8sHHII")  # magic, format version, 0, group, bytes of the meta
-_CHECKSUM = Layout("<I")
-_PIECE = Layout("<II")  # bytes, checksum; 0 bytes: the trailer begins here
-_TRAILER = Layout("<IIQQI")  # 0, 0, pieces, their bytes, checksum of head and piece heads; then the trailer's checksum
-_TRAILER_BYTES: Final = _TRAILER.size + _CHECKSUM.size
-_META_BYTES_MAX: Final = 16 * 1024 * 1024
 _SYNC_EVERY_BYTES: Final = 8 * 1024 * 1024  # so that the last flush is short
+_READ_BYTES: Final = 1024 * 1024
+_DOUBTS_MAX: Final = 3  # damaged portions in a row, after which all that came before them is in doubt, too
 _NAME = re.compile(r"(\d{1,10})-(\d{1,20})-(\d{1,20})\.(snap|tmp|part)")
-
-_encode_meta = msgspec.msgpack.Encoder().encode
-_META = msgspec.msgpack.Decoder(SnapshotMeta)
 
 
 def snapshot_name(group: GroupId, snapshot: EntryId, kind: str = "snap") -> str:
@@ -48,106 +46,42 @@ def snapshot_name(group: GroupId, snapshot: EntryId, kind: str = "snap") -> str:
     return f"{group}-{snapshot.term}-{snapshot.index}.{kind}"
 
 
-def pack_head(group: GroupId, meta: SnapshotMeta) -> bytes:
-    """The beginning of a snapshot file."""
-    packed = _encode_meta(meta)
-    head = _HEAD.pack(_MAGIC, SNAPSHOT_FORMAT_VERSION, 0, group, len(packed)) + packed
-    return head + _CHECKSUM.pack(crc32(head))
-
-
-class SnapshotReader:
-    """A snapshot file, its head verified; `pieces` verifies the rest while it gives it out."""
-
-    def __init__(self, files: Files, path: str) -> None:
-        """Raises CorruptRecord for a damaged head or a missing trailer, IncompatibleVersion for a later format."""
-        self._files, self.path = files, path
-        self._handle = files.open(path, "read")
-        try:
-            self.size = files.size(self._handle)
-            self.group, self.meta, self._head = self._read_head()
-            self.piece_count, self.piece_bytes, self._whole = self._read_trailer()
-        except BaseException:
-            self.close()
-            raise
-
-    def _read_head(self) -> tuple[GroupId, SnapshotMeta, bytes]:
-        fixed = self._files.pread(self._handle, _HEAD.size, 0)
-        if len(fixed) < _HEAD.size or not fixed.startswith(_MAGIC):
-            raise CorruptRecord(self.path, 0, f"a snapshot beginning with {_MAGIC!r}", f"{fixed[:8]!r}")
-        _, version, _, group, meta_bytes = _HEAD.unpack(fixed)
-        if version > SNAPSHOT_FORMAT_VERSION:
-            raise IncompatibleVersion(
-                f"{self.path} has format {version}, this program knows 1 to {SNAPSHOT_FORMAT_VERSION}: upgrade it"
-            )
-        rest = self._files.pread(self._handle, min(meta_bytes, _META_BYTES_MAX) + _CHECKSUM.size, _HEAD.size)
-        head, stored = fixed + rest[: -_CHECKSUM.size], rest[-_CHECKSUM.size :]
-        if len(head) != _HEAD.size + meta_bytes or _CHECKSUM.pack(crc32(head)) != stored:
-            raise CorruptRecord(self.path, 0, "a head with a right checksum", f"checksum {crc32(head):08x}")
-        try:
-            return group, _META.decode(rest[: -_CHECKSUM.size]), head + stored
-        except msgspec.MsgspecError as error:
-            raise CorruptRecord(self.path, _HEAD.size, "a snapshot's meta", str(error)) from None
-
-    def _read_trailer(self) -> tuple[int, int, int]:
-        start = self.size - _TRAILER_BYTES
-        data = self._files.pread(self._handle, _TRAILER_BYTES, start) if start >= len(self._head) else b""
-        if len(data) < _TRAILER_BYTES or _CHECKSUM.pack(crc32(data[: _TRAILER.size])) != data[_TRAILER.size :]:
-            raise CorruptRecord(self.path, max(start, 0), "a trailer with a right checksum", f"{len(data)} bytes, none")
-        _, _, count, piece_bytes, whole = _TRAILER.unpack_from(data)
-        if len(self._head) + count * _PIECE.size + piece_bytes != start:
-            raise CorruptRecord(self.path, start, f"{count} pieces of {piece_bytes} bytes", f"{self.size} bytes in all")
-        return count, piece_bytes, whole
-
-    def pieces(self) -> Iterator[bytes]:
-        """The pieces in order, each verified; after the last one the whole is. Raises CorruptRecord where it is not."""
-        offset, whole, count = len(self._head), crc32(self._head), 0
-        end = self.size - _TRAILER_BYTES
-        while offset < end:
-            head = self._files.pread(self._handle, _PIECE.size, offset)
-            size, checksum = _PIECE.unpack(head)
-            if not 0 < size <= min(end - offset - _PIECE.size, PIECE_BYTES_MAX):
-                raise CorruptRecord(self.path, offset, f"piece {count} of {self.piece_count}", f"one of {size} bytes")
-            piece = self._files.pread(self._handle, size, offset + _PIECE.size)
-            if crc32(piece) != checksum:
-                raise CorruptRecord(
-                    self.path, offset, f"piece {count} with checksum {checksum:08x}", f"{crc32(piece):08x}"
-                )
-            whole = crc32(head, whole)
-            offset, count = offset + _PIECE.size + size, count + 1
-            yield piece
-        if (count, whole) != (self.piece_count, self._whole):
-            raise CorruptRecord(
-                self.path, end, f"{self.piece_count} pieces, {self._whole:08x}", f"{count}, {whole:08x}"
-            )
-
-    def close(self) -> None:
-        """Give the file back."""
-        if self._handle >= 0:
-            self._files.close(self._handle)
-            self._handle = -1
-
-
 class _Appending:
     """A file that only grows, flushed now and then, named at the end."""
 
     __slots__ = ("_files", "_synced", "handle", "path", "size")
 
-    def __init__(self, files: Files, path: str) -> None:
+    def __init__(self, files: Files, path: str, *, is_there: bool = False) -> None:
+        """`is_there`: a file of that name is written on, from wherever `size` is set to."""
         self._files, self.path = files, path
-        with contextlib.suppress(FileNotFoundError):
-            files.unlink(path)
-        self.handle = files.open(path, "create")
+        if not is_there:
+            with contextlib.suppress(FileNotFoundError):
+                files.unlink(path)
+        self.handle = files.open(path, "write" if is_there else "create")
         self.size = self._synced = 0
 
     def append(self, buffers: list[bytes]) -> None:
-        self._files.pwritev(self.handle, buffers, self.size)
-        self.size += sum(map(len, buffers))
-        if self.size - self._synced >= _SYNC_EVERY_BYTES:
+        self.put(buffers)
+        if self.unflushed_bytes >= _SYNC_EVERY_BYTES:
             self.sync()
 
+    def put(self, buffers: list[bytes]) -> None:
+        """Append, and leave it to others when that is flushed."""
+        self._files.pwritev(self.handle, buffers, self.size)
+        self.size += sum(map(len, buffers))
+
+    def cut(self, size: int) -> None:
+        """What lies behind `size` is written again."""
+        self.size, self._synced = size, min(self._synced, size)
+
+    @property
+    def unflushed_bytes(self) -> int:
+        return self.size - self._synced
+
     def sync(self) -> None:
+        size = self.size
         self._files.sync(self.handle)
-        self._synced = self.size
+        self._synced = size
 
     def close(self) -> None:
         if self.handle >= 0:
@@ -167,7 +101,7 @@ class FileSnapshotWriter:
 
     def __init__(self, store: "FileSnapshots", group: GroupId, meta: SnapshotMeta, file: _Appending) -> None:
         self._store, self._group, self._meta, self._file = store, group, meta, file
-        head = pack_head(group, meta)
+        head = pack_head(group, meta, store.cluster)
         self._file.append([head])
         self._whole, self._pieces, self._bytes = crc32(head), 0, 0
 
@@ -177,7 +111,7 @@ class FileSnapshotWriter:
             return
         if len(chunk) > PIECE_BYTES_MAX:
             raise LimitExceeded("a piece of a snapshot", len(chunk), PIECE_BYTES_MAX)
-        head = _PIECE.pack(len(chunk), crc32(chunk))
+        head = PIECE.pack(len(chunk), crc32(chunk))
         self._whole = crc32(head, self._whole)
         self._pieces += 1
         self._bytes += len(chunk)
@@ -191,9 +125,9 @@ class FileSnapshotWriter:
 
     def finish(self) -> int:
         """Flush, name and make durable; the size in bytes."""
-        trailer = _TRAILER.pack(0, 0, self._pieces, self._bytes, self._whole)
+        trailer = TRAILER.pack(0, 0, self._pieces, self._bytes, self._whole)
         with writing_snapshot(self._file.path):
-            self._file.append([trailer, _CHECKSUM.pack(crc32(trailer))])
+            self._file.append([trailer, CHECKSUM.pack(crc32(trailer))])
             self._store.publish(self._group, self._meta, self._file)
         return self._file.size
 
@@ -205,10 +139,12 @@ class FileSnapshotWriter:
 class _Receiving:
     """A peer's snapshot, coming in."""
 
-    __slots__ = ("file", "meta", "total_bytes")
+    __slots__ = ("arrival", "doubts", "file", "is_found_again", "meta", "total_bytes")
 
-    def __init__(self, file: _Appending, meta: SnapshotMeta, total_bytes: int) -> None:
-        self.file, self.meta, self.total_bytes = file, meta, total_bytes
+    def __init__(self, file: _Appending, meta: SnapshotMeta, total_bytes: int, arrival: Arrival) -> None:
+        self.file, self.meta, self.total_bytes, self.arrival = file, meta, total_bytes, arrival
+        self.is_found_again = False  # after a power cut: the file's name is flushed
+        self.doubts = 0  # how often what came was damaged, since the last that was good
 
 
 class FileHold:
@@ -236,22 +172,33 @@ class FileHold:
 class FileSnapshots:
     """The snapshots of all groups of one node, in one directory."""
 
-    def __init__(self, files: Files, path: str) -> None:
-        self._files, self.path = files, path
+    def __init__(self, files: Files, path: str, *, cluster: str = "") -> None:
+        """`cluster` names whose snapshots these are: another one's are refused. "": any."""
+        self._files, self.path, self.cluster = files, path, cluster
         self._newest: dict[GroupId, SnapshotMeta] = {}
         self._sizes: dict[GroupId, int] = {}
         self._receiving: dict[GroupId, _Receiving] = {}
+        # What a former process had of a peer's snapshot, by its file's name: nothing in it is trusted unread.
+        self._parts: dict[GroupId, EntryId] = {}
 
     def find(self) -> dict[GroupId, SnapshotMeta]:
         """The newest snapshot of each group; changes nothing.
 
-        Raises CorruptRecord when a newest one is damaged: the log no longer reaches back behind it.
+        Raises CorruptRecord when a newest one is damaged: the log no longer reaches back behind it, WrongIdentity when
+        it is another cluster's or group's.
         """
         for group, ids in sorted(self._named().items()):
             newest = max(ids, key=lambda id_: (id_.index, id_.term))
             reader = SnapshotReader(self._files, self.path_of(group, newest))
             reader.close()
-            if (reader.group, reader.meta.id) != (group, newest):
+            check_owner(
+                reader.path,
+                group=group,
+                cluster=self.cluster,
+                found_group=reader.group,
+                found_cluster=reader.cluster,
+            )
+            if reader.meta.id != newest:
                 raise CorruptRecord(reader.path, 0, "the snapshot that the name says", f"{reader.meta.id}")
             self._newest[group], self._sizes[group] = reader.meta, reader.size
         return dict(self._newest)
@@ -269,7 +216,14 @@ class FileSnapshots:
         self._files.sync_directory(self.path)
         for name in self._files.list(self.path):
             match = _NAME.fullmatch(name)
-            if match is not None and match[4] != "snap":
+            if match is None or match[4] == "snap":
+                continue
+            group, part = int(match[1]), EntryId(int(match[2]), int(match[3]))
+            newest = self._newest.get(group)
+            is_wanted = match[4] == "part" and (newest is None or newest.index < part.index)
+            if is_wanted and group not in self._parts:
+                self._parts[group] = part
+            else:
                 self._files.unlink(f"{self.path}/{name}")
         for group, ids in sorted(self._named().items()):
             self._drop_older(group, ids)
@@ -310,6 +264,9 @@ class FileSnapshots:
         self._newest[group], self._sizes[group] = meta, file.size
         if before is not None:
             self._drop_older(group, [before.id])
+        part = self._parts.get(group)
+        if part is not None and part.index <= meta.index:
+            self._drop_part(group)
 
     def newest(self, group: GroupId) -> SnapshotMeta | None:
         """Which snapshot of the group is on disk, complete and named."""
@@ -350,55 +307,116 @@ class FileSnapshots:
             return None
 
     def receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
-        """Take raw bytes of a peer's file; the offset wanted next, `total_bytes` when the whole is verified and named.
+        """Take raw bytes of a peer's file, verified as they come; the offset wanted next.
 
-        Offset 0 starts over, any other gap keeps what is there; 0 comes back for a damaged or unknown one. After
-        DiskFull nothing of it is left.
+        `total_bytes` comes back when all of it is there and good: `keep_received` makes it this node's newest. A
+        damaged part is wanted again. Another snapshot takes the place of the one that was coming, at its offset 0.
+        Raises WrongIdentity for another cluster's or group's, DiskFull without room, DiskFailed: nothing of it is left.
         """
-        try:
+        with self._all_or_nothing(group):
             return self._receive(group, meta, offset, total_bytes, data)
-        except DiskFailed as error:
-            if isinstance(error.__cause__, OSError) and is_full(error.__cause__):
-                self._give_up(group)
-                raise DiskFull(str(error)) from error
-            raise
 
     def _receive(self, group: GroupId, meta: SnapshotMeta, offset: int, total_bytes: int, data: bytes) -> int:
         coming = self._receiving.get(group)
-        with writing_snapshot(self.path_of(group, meta.id, "part")):
-            if offset == 0:
-                self._give_up(group)
-                file = _Appending(self._files, self.path_of(group, meta.id, "part"))
-                coming = self._receiving[group] = _Receiving(file, meta, total_bytes)
-            elif coming is None or coming.meta != meta or coming.total_bytes != total_bytes:
+        if coming is None or coming.meta != meta or coming.total_bytes != total_bytes:
+            if offset != 0 or total_bytes < HEAD.size + TRAILER_BYTES:
                 return 0
-            file = coming.file
-            if offset != file.size or offset + len(data) > total_bytes:
-                return file.size
-            if data:
-                file.append([data])
-            if file.size < total_bytes:
-                return file.size
-            if not self._is_whole(group, meta, file):
-                self._give_up(group)
-                return 0
-            self.publish(group, meta, file)
-            del self._receiving[group]
-            return total_bytes
+            coming = self._begin_receiving(group, meta, total_bytes)
+        file, arrival = coming.file, coming.arrival
+        if offset != file.size or offset + len(data) > total_bytes:
+            return file.size
+        is_good = arrival.take(data)
+        coming.doubts = 0 if is_good else coming.doubts + 1
+        if not arrival.taken or coming.doubts > _DOUBTS_MAX:
+            self._give_up(group)
+            return 0
+        if arrival.taken > file.size:  # all of it, or the good part
+            file.put([data[: arrival.taken - file.size]])
+        else:
+            file.cut(arrival.taken)
+        return file.size
 
-    def _is_whole(self, group: GroupId, meta: SnapshotMeta, file: _Appending) -> bool:
+    def _begin_receiving(
+        self, group: GroupId, meta: SnapshotMeta, total_bytes: int, *, is_there: bool = False
+    ) -> _Receiving:
+        self._give_up(group)
+        if not is_there:
+            self._drop_part(group)
+        path = self.path_of(group, meta.id, "part")
+        where = f"the snapshot {meta.id.term}:{meta.id.index} that the leader of group {group} sends"
+        arrival = Arrival(where, group, meta, total_bytes, cluster=self.cluster)
+        coming = _Receiving(_Appending(self._files, path, is_there=is_there), meta, total_bytes, arrival)
+        self._receiving[group] = coming
+        return coming
+
+    def can_resume(self, group: GroupId, meta: SnapshotMeta) -> bool:
+        """Is there a part of this snapshot that a former process of this node was sent?"""
+        return self._parts.get(group) == meta.id and group not in self._receiving
+
+    def resume(self, group: GroupId, meta: SnapshotMeta, total_bytes: int) -> int:
+        """Take up what `can_resume`, as far as it is good, and say how far; all of it is read, perhaps in a thread."""
+        with self._all_or_nothing(group):
+            coming = self._begin_receiving(group, meta, total_bytes, is_there=True)
+            del self._parts[group]  # from now on it is the file of what is received
+            file, arrival = coming.file, coming.arrival
+            self._files.forget_cached(file.handle)  # or what a failed flush didn't write could look as if it were there
+            offset, end = 0, self._files.size(file.handle)
+            while offset < end <= total_bytes:
+                data = self._files.pread(file.handle, _READ_BYTES, offset)
+                offset += len(data)
+                if not data or not arrival.take(data):
+                    break
+            arrival.begin_at_verified()
+            file.cut(arrival.verified)
+            if not arrival.verified:
+                self._give_up(group)
+            return arrival.verified
+
+    def _drop_part(self, group: GroupId) -> None:
+        part = self._parts.pop(group, None)
+        if part is not None:
+            with contextlib.suppress(OSError):  # it goes at the next start then
+                self._files.unlink(self.path_of(group, part, "part"))
+
+    def unflushed_received(self, group: GroupId) -> int:
+        """How many bytes of what comes in wait for a flush."""
+        coming = self._receiving.get(group)
+        return coming.file.unflushed_bytes if coming is not None else 0
+
+    def flush_received(self, group: GroupId) -> None:
+        """Flush what has come so far; may be called in another thread."""
+        coming = self._receiving.get(group)
+        if coming is not None:
+            with self._all_or_nothing(group):
+                coming.file.sync()
+                if not coming.is_found_again:
+                    self._files.sync_directory(self.path)
+                    coming.is_found_again = True
+
+    def keep_received(self, group: GroupId) -> None:
+        """Flush, name and make durable what `receive` has found whole; may be called in another thread."""
+        coming = self._receiving[group]
+        assert coming.arrival.is_whole, f"{coming.file.path} is not whole: {coming.arrival.verified} bytes are good"
+        with self._all_or_nothing(group):
+            self.publish(group, coming.meta, coming.file)
+        del self._receiving[group]
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self, group: GroupId) -> Iterator[None]:
+        """After an error nothing is left of what came: what isn't flushed may be gone, and a full disk needs the room.
+
+        Raises DiskFull, or DiskFailed for any other error of the disk.
+        """
         try:
-            reader = SnapshotReader(self._files, file.path)
-        except (CorruptRecord, IncompatibleVersion):
-            return False
-        try:
-            for _ in reader.pieces():
-                pass
-            return reader.group == group and reader.meta == meta
-        except CorruptRecord:
-            return False
-        finally:
-            reader.close()
+            yield
+        except OSError as error:
+            coming = self._receiving.get(group)
+            what = f"{coming.file.path if coming else self.path}: a peer's snapshot can't be kept: {error}"
+            self._give_up(group)
+            raise (DiskFull(f"{what}. Make room on it") if is_full(error) else DiskFailed(what)) from error
+        except WrongIdentity:
+            self._give_up(group)
+            raise
 
     def _give_up(self, group: GroupId) -> None:
         coming = self._receiving.pop(group, None)
@@ -406,7 +424,7 @@ class FileSnapshots:
             coming.file.drop()
 
     def close(self) -> None:
-        """Close what is half received; it goes at the next start."""
+        """Close what is half received; the next process goes on with it."""
         for coming in self._receiving.values():
             coming.file.close()
         self._receiving.clear()

@@ -10,7 +10,7 @@ from aegis_replication.errors import InvariantBroken
 from aegis_replication.ids import GroupId, LogIndex, NodeId
 from aegis_replication.log import Entry, EntryId
 from aegis_replication.simulation.checkers.model import Answer, KeyValueModel, SessionModel, plain
-from aegis_replication.state_machine.base import DurableMachine, Machine
+from aegis_replication.state_machine.base import DurableMachine, Machine, restoring
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -123,6 +123,9 @@ class WatchedMachine:
 
     def restore(self, pieces: Iterable[bytes]) -> None:
         self.inner.restore(pieces)
+
+    def restoring(self, pieces: Iterable[bytes]) -> Iterator[None]:
+        return restoring(self.inner, pieces)
 
     def digest(self) -> str:
         return self.inner.digest()

@@ -17,6 +17,7 @@ from aegis_replication.simulation.checkers.machines import MachineChecker, Watch
 from aegis_replication.simulation.checkers.members import MembersChecker
 from aegis_replication.simulation.checkers.model import SessionModel
 from aegis_replication.simulation.checkers.pressure import PressureChecker
+from aegis_replication.simulation.checkers.transfers import check_named, check_sent
 from aegis_replication.simulation.checkers.user_model import Query, UserModel
 from aegis_replication.simulation.checkers.witness import check_in_order
 from aegis_replication.simulation.host import Host
@@ -83,6 +84,7 @@ class Watch:
             durability.on_sent(node, group, target, message)
             agreement[group].on_sent(node, target, message)
             self.members[group].on_sent(node, target, message, host.replica(group))
+            check_sent(node, target, message, host.replica(group), host.settings.limits.chunk_bytes)
         for write in effects.writes:
             durability.shadow(node, write.group).write(write)
             host.disk.faults["entry_repaired"] += len(write.repairs)
@@ -97,6 +99,7 @@ class Watch:
 
     def on_snapshot(self, host: Host, group: GroupId, meta: SnapshotMeta) -> None:
         self.durability.shadow(host.node, group).name_snapshot(meta.id)
+        check_named(host, group, meta)
 
     def on_turn(self, host: Host) -> None:
         for group, replica in host.engine.replicas.items():

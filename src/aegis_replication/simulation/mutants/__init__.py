@@ -10,10 +10,21 @@ from aegis_replication.simulation.mutants.own_state import OWN_STATE
 from aegis_replication.simulation.mutants.pressure import PRESSURE
 from aegis_replication.simulation.mutants.reads import READS
 from aegis_replication.simulation.mutants.storage import STORAGE
+from aegis_replication.simulation.mutants.transfers import TRANSFERS
 
 __all__ = ["MUTANTS", "Mutant", "find"]
 
-MUTANTS: tuple[Mutant, ...] = (*CONSENSUS, *MEMBERS, *MACHINE, *READS, *STORAGE, *PRESSURE, *OWN_STATE, *OFFLINE)
+MUTANTS: tuple[Mutant, ...] = (
+    *CONSENSUS,
+    *MEMBERS,
+    *MACHINE,
+    *READS,
+    *STORAGE,
+    *PRESSURE,
+    *OWN_STATE,
+    *OFFLINE,
+    *TRANSFERS,
+)
 
 
 def find(name: str) -> Mutant:
