@@ -220,12 +220,12 @@ class Nemesis:
             if self.random.random() < 0.6:  # so that it is still writing when it is told that its tail is in vain
                 host.disk.speed = DiskSpeed(self._timeout_ms * (1.0 + 5.0 * self.random.random()))
                 self._later(10.0 * self._timeout_ms, self._quick_disk, host)
-            if "rot" in self._kinds:
+            if {"rot", "damage"} & {*self._kinds}:
                 self._later(self._timeout_ms * (3.0 + 2.0 * self.random.random()), self._spoil_tail, host)
             self._later(self._timeout_ms * (3.0 + 5.0 * self.random.random()), self._mend_all)
 
     def _spoil_tail(self, host: Host) -> None:
-        self.rot.rot_tail(host)
+        self.rot.rot_tail(host, is_wanted="rot" in self._kinds)
 
     def _press(self, host: Host) -> None:
         for client in self._clients():
