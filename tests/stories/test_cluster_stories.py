@@ -148,7 +148,7 @@ def test_damage_is_refused_and_nothing_is_changed() -> None:
     place = disk.old_places("disk/data/log")[-4]
 
     cluster.stop("a")
-    for at in range(place.offset, place.offset + place.length, 3):  # so that neither it nor its neighbours tell what it was
+    for at in range(place.offset, place.offset + place.length, 3):  # else its neighbours tell what it was
         disk.flip(place.path, at)
     cluster.start("a")
     refused, why = cluster.hosts["a"].state, str(cluster.hosts["a"].damage)

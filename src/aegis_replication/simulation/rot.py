@@ -26,7 +26,10 @@ class Rot:
         self.struck: set[NodeId] = set()
 
     def damage(self) -> None:
-        """A bit, or every third byte, turns in what was flushed a while ago, while the node is down: it must notice, or not need it."""
+        """What was flushed a while ago turns bad while the node is down: a bit, or every third byte.
+
+        It must notice, or not need it.
+        """
         hosts = self._choose(1)
         if not hosts:
             return
