@@ -14,7 +14,7 @@ from raft_replicas import (
     time_out,
 )
 
-from aegis_replication.consensus.changes import AddLearner, Demote, Promote, Remove, Replace, SetAddress
+from aegis_replication.consensus.changes import AddLearner, Demote, Introduction, Promote, Remove, Replace, SetAddress
 from aegis_replication.consensus.configuration import decode_configuration, make_configuration
 from aegis_replication.consensus.messages import AppendReply, TimeoutNow, VoteReply
 from aegis_replication.errors import (
@@ -352,6 +352,26 @@ def test_a_removed_leader_hands_over_and_goes() -> None:
     while raft.is_leader:
         time_out(raft)
         acknowledge(raft, "b", "c")
+    assert raft.take_output().changes[-1].why == "is no voter any more"
+
+
+def test_a_removed_leader_begins_no_further_change() -> None:
+    """Thesis §4.2.2: those who have applied its removal don't hear it any more; without CheckQuorum it led for ever."""
+    raft = replicating(check_quorum=False)
+    raft.propose_change(Remove("a"))
+    settle(raft)
+    last = raft.log.last_index
+    raft.introduce("b", Introduction(address="b.test:7482"))  # the leader's next step, as soon as it may be taken
+
+    acknowledge(raft, "b", "c")
+    with pytest.raises(ChangePending, match="a is no voter any more"):
+        raft.propose_change(AddLearner("x"))
+    settle(raft)
+
+    assert (raft.log.committed, raft.log.last_index) == (last, last)
+    for _ in range(20):
+        time_out(raft)
+    assert not raft.is_leader
     assert raft.take_output().changes[-1].why == "is no voter any more"
 
 

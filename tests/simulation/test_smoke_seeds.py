@@ -1,4 +1,4 @@
-"""Do whole runs keep every promise? A few seeds in every test run, and the seeds that once found something.
+"""Do whole runs keep every promise? A hundred seeds in every test run, and the seeds that once found something.
 
 `aegis simulate --seeds 500` runs many more.
 """
@@ -8,7 +8,7 @@ import pytest
 from aegis_replication.simulation import Report, run, run_many
 from aegis_replication.simulation.run import COUNTED
 
-SMOKE = range(40)
+SMOKE = range(100)
 
 # Seeds that broke something once, and what it was. A seed means another run as soon as anything draws another number:
 # it stands for the kind of run that found it.

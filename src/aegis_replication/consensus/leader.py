@@ -235,19 +235,18 @@ class Leader(Contact):
         return None
 
     def _take_step(self) -> Transition | None:
-        """What follows from a configuration by itself: the next one, or the end of a leader that is no voter in it."""
+        """What follows from a configuration by itself: the end of a leader that is no voter in it, or the next one."""
         self._is_step_due = False
         member = self.member
         if self.handover is not None:
             return None
-        wanted = self.membership.next_step()
-        if wanted is not None:
-            self._append(wanted)
-        elif not member.is_voter and not self.membership.why_not_now():
+        if self.membership.has_left_leader_out:
             target = best_target(member, self.progress)
             if target is None:
                 return to_follower(None, "is no voter any more")
             self._begin_handover(target, is_last=True)
+        elif (wanted := self.membership.next_step()) is not None:
+            self._append(wanted)
         return None
 
     def _push_handover(self, handover: Handover) -> None:

@@ -36,7 +36,21 @@ class Membership:
             return f"the change at entry {member.configurations.index} is not committed yet"
         if member.configuration.is_joint:
             return "the change under way has committed its first half and not its second"
+        if not member.is_voter:
+            return f"leader {member.node} is no voter any more and hands over"
         return ""
+
+    @property
+    def has_left_leader_out(self) -> bool:
+        """Is it committed that the leader is no voter any more? Then its office ends (thesis §4.2.2).
+
+        Before anything else that would be due: those who have applied its removal don't listen to it any more, so it
+        might never learn that a further change is committed.
+        """
+        member = self._member
+        committed = member.log.committed
+        is_settled = committed >= max(self._first_own, member.configurations.index)
+        return is_settled and not member.configuration.is_joint and not member.is_voter
 
     def decide(self, change: Change, *, joint: bool = False) -> Configuration | None:
         """The configuration to append for `change`; None when it is so already. Raises ChangePending, ChangeRefused."""

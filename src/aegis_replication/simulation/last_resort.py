@@ -32,9 +32,11 @@ def lose_majority(cluster: Cluster, workload: Workload, random: Random) -> None:
     """
     leader = cluster.leader()
     configuration = cluster.hosts[leader].replica(GROUP).raft.configuration
-    if len(configuration.voters) < 2 or configuration.is_joint:
+    # Priority 0 means never to lead, and a survivor of that kind keeps to it.
+    able = [node for node in configuration.voters if cluster.hosts[node].settings.config.priority > 0]
+    if len(configuration.voters) < 2 or configuration.is_joint or not able:
         return
-    survivor = random.choice(configuration.voters)
+    survivor = random.choice(able)
     before = [_answer(cluster, asked) for asked in workload.read_all()]
     cluster.faults["majority_lost"] += 1
     for name in cluster.nodes:

@@ -26,7 +26,10 @@ class Rot:
         self.struck: set[NodeId] = set()
 
     def damage(self) -> None:
-        """A bit turns in what was flushed a while ago, while the node is down: it must notice, or not need it."""
+        """What was flushed a while ago turns bad while the node is down: a bit, or every third byte.
+
+        It must notice, or not need it.
+        """
         hosts = self._choose(1)
         if not hosts:
             return
@@ -34,7 +37,7 @@ class Rot:
         # In the log only what a later record covers: damage of the very last flush can't be told from a torn write.
         places = [(place.path, place.offset, place.length) for place in host.disk.old_places(_LOG)[-60:]]
         self._crash(host)
-        if self._random.random() < 0.3:
+        if self._random.random() < 0.4:
             files = host.disk.durable_files(_SNAPSHOTS)
             places = [(path, 0, size) for path, size in files.items() if path.endswith(".snap") and size]
         if places:
@@ -42,12 +45,16 @@ class Rot:
             path, first, length = self._random.choice(places)
             at = first + self._random.randrange(length)
             self._cluster.faults["bit_flip"] += host.disk.flip(path, at, self._random.randrange(8))
+            if self._random.random() < 0.3:  # the whole of it, so that nothing tells what it was
+                for at in range(first, first + length, 3):
+                    host.disk.flip(path, at, self._random.randrange(8))
 
     def rot(self) -> None:
         """Entries lose their payload, on one node, or often the same entry on two."""
-        count = self._random.choice((1, 2))
-        hosts = self._choose(count)
-        if not hosts:
+        for count in (2, 2, 2, 1, 1, 1) if self._random.random() < 0.6 else (1, 1, 1):
+            if hosts := self._choose(count):
+                break
+        else:
             return
         group = self._random.choice(sorted(hosts[0].engine.replicas))
         wanted: LogIndex = 0
@@ -62,8 +69,10 @@ class Rot:
         self._cluster.faults["rot_one"] += struck == 1
         self._cluster.faults["rot_two"] += struck == 2
 
-    def rot_tail(self, host: Host) -> None:
+    def rot_tail(self, host: Host, *, is_wanted: bool) -> None:
         """What `host` holds and nobody has committed turns bad; its place may be another entry's by now."""
+        if not is_wanted and self._random.random() < 0.5:
+            return
         if not host.is_up or not self._may_strike([host]):
             return
         for group, replica in host.engine.replicas.items():

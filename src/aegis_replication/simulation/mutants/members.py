@@ -102,8 +102,7 @@ def _keep_what_is_gone(stack: ConfigurationStack, log: ReplicatedLog) -> bool:
 
 
 def _stay(take_step: Any, leader: Leader) -> Transition | None:
-    member = leader.member
-    if not member.is_voter and not leader.membership.why_not_now():
+    if leader.membership.has_left_leader_out:
         return None
     transition: Transition | None = take_step(leader)
     return transition
