@@ -90,7 +90,7 @@ async def test_a_state_that_is_ahead_of_its_log_is_refused_and_stays_as_it_is(tm
 async def test_a_state_that_is_lost_comes_back_from_the_snapshot_and_the_log(tmp_path: Path) -> None:
     async with node_in(tmp_path, snapshot_threshold=20, trailing_entries=0) as node:
         await deposit(node, 50)
-        await until(lambda: node.node.replica().snapshot is not None)
+        await until(lambda: node.node.replica().snapshots.newest is not None)
     (tmp_path / "state-1.db").unlink()
 
     async with node_in(tmp_path, snapshot_threshold=20, trailing_entries=0) as node:
@@ -106,7 +106,7 @@ async def test_a_node_far_behind_gets_a_copy_of_the_database_and_keeps_it(tmp_pa
     await behind.stop()
 
     await deposit(leader, 60)
-    await until(lambda: leader.node.replica().snapshot is not None)
+    await until(lambda: leader.node.replica().snapshots.newest is not None)
     await behind.start()
     await until(lambda: behind.node.replica().applied >= leader.node.replica().applied)
     for node in nodes:
