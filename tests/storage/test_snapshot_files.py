@@ -8,8 +8,9 @@ from storage_lab import Lab, copy_of, forgotten
 from aegis_replication.errors import CorruptRecord, IncompatibleVersion, LimitExceeded, StorageError
 from aegis_replication.log import EntryId, LogWrite
 from aegis_replication.simulation.disk import PowerCut
-from aegis_replication.storage import snapshots
+from aegis_replication.storage import snapshot_format, snapshots
 from aegis_replication.storage.memory import MemoryFiles
+from aegis_replication.storage.snapshot_format import CHECKSUM, HEAD, seal
 
 PIECES = [b"piece %d;" % count * (count + 1) for count in range(12)]
 
@@ -43,6 +44,25 @@ def test_every_flipped_byte_of_a_snapshot_is_found() -> None:
 def read_all(node: Lab) -> None:
     node.start()
     list(node.storage.snapshots.chunks(1, EntryId(1, 9)))
+
+
+def test_a_snapshot_of_a_later_format_is_refused_whatever_formats_directories_have() -> None:
+    lab = with_snapshot()
+    path, later = path_of(lab), snapshot_format.FORMAT_VERSION + 1
+    lab.storage.close()
+    whole = bytes(lab.files._files[path])
+    head_bytes = HEAD.size + HEAD.unpack_from(whole)[-1]
+    changed = bytearray(whole[:head_bytes])
+    changed[8:10] = later.to_bytes(2, "little")
+    lab.files._files[path][: head_bytes + CHECKSUM.size] = seal(bytes(changed))
+
+    with pytest.raises(IncompatibleVersion, match=f"has format {later}, this program knows 1 to {later - 1}"):
+        Lab(memory=lab.files).start()
+
+    receiver = Lab(memory=MemoryFiles())
+    receiver.start()
+    data = bytes(lab.files._files[path])
+    assert receiver.storage.snapshots.receive(1, lab.meta(9), 0, len(data), data) == 0
 
 
 def test_every_shortened_snapshot_is_found_at_the_start() -> None:

@@ -15,12 +15,12 @@ from aegis_replication.errors import CorruptRecord, DiskFailed, IncompatibleVers
 from aegis_replication.ids import GroupId, NodeId
 from aegis_replication.log import SnapshotMeta
 from aegis_replication.storage.files import RealFiles, is_full
+from aegis_replication.storage.snapshot_format import CHECKSUM, is_sealed, seal
 from aegis_replication.storage.snapshot_reader import SnapshotReader
 
 BACKUP_FORMAT_VERSION: Final = 1
 _MAGIC: Final = b"AEGISBAK"
 _HEAD = Layout("<8sHHI")  # magic, format version, 0, bytes of the description
-_CHECKSUM = Layout("<I")
 _DESCRIPTION_BYTES_MAX: Final = 64 * 1024
 _SYNC_EVERY_BYTES: Final = 8 * 1024 * 1024
 
@@ -60,7 +60,7 @@ class BackupWriter:
         except OSError as error:
             raise StorageError(f"{self._aside}: {error.strerror}: name a file that can be written") from None
         self._offset = self._synced = 0
-        self.append(data + _CHECKSUM.pack(crc32(data)))
+        self.append(seal(data))
 
     def append(self, data: bytes) -> None:
         """Add bytes of the snapshot's file. Raises DiskFailed."""
@@ -141,11 +141,12 @@ class BackupReader:
                 f"{self.path} is a backup of format {version}, this program knows 1 to {BACKUP_FORMAT_VERSION}: "
                 "restore it with a later one"
             )
-        checksum = crc32(fixed + rest[:size])
-        if rest[size : size + _CHECKSUM.size] != _CHECKSUM.pack(checksum):
-            raise CorruptBackup(self.path, 0, "a head with a right checksum", f"checksum {checksum:08x}")
+        head = fixed + rest[: size + CHECKSUM.size]
+        if len(head) != _HEAD.size + size + CHECKSUM.size or not is_sealed(head):
+            found = f"checksum {crc32(fixed + rest[:size]):08x}"
+            raise CorruptBackup(self.path, 0, "a head with a right checksum", found)
         try:
-            return msgspec.json.decode(rest[:size], type=BackupHead), _HEAD.size + size + _CHECKSUM.size
+            return msgspec.json.decode(rest[:size], type=BackupHead), len(head)
         except msgspec.MsgspecError as error:
             raise CorruptBackup(self.path, _HEAD.size, "a backup's description", str(error)) from None
 

@@ -1,6 +1,5 @@
 """Is what a peer sends the snapshot that it says? A file's bytes, verified in the order in which they come."""
 
-from struct import Struct as Layout
 from typing import Final
 from zlib import crc32
 
@@ -8,9 +7,9 @@ import msgspec
 
 from aegis_replication.ids import GroupId
 from aegis_replication.log import SnapshotMeta
-from aegis_replication.storage.base import FORMAT_VERSION
 from aegis_replication.storage.snapshot_format import (
     CHECKSUM,
+    FORMAT_VERSION,
     HEAD,
     MAGIC,
     META_BYTES_MAX,
@@ -19,6 +18,7 @@ from aegis_replication.storage.snapshot_format import (
     TRAILER,
     TRAILER_BYTES,
     check_owner,
+    is_sealed,
     unpack_meta,
 )
 
@@ -101,7 +101,7 @@ class Arrival:
         if len(buffer) < size:
             return used
         head = bytes(buffer)
-        if CHECKSUM.pack(crc32(head[: -CHECKSUM.size])) != head[-CHECKSUM.size :] or not self._is_ours(head):
+        if not is_sealed(head) or not self._is_ours(head):
             return 0
         self._whole = crc32(head)
         return self._verified(used)
@@ -150,7 +150,7 @@ class Arrival:
         if len(self._buffer) < TRAILER_BYTES:
             return used
         data = bytes(self._buffer)
-        if not _checksum_is_right(data, TRAILER):
+        if not is_sealed(data):
             return 0
         if TRAILER.unpack_from(data) != (0, 0, self._count, self._piece_bytes, self._whole):
             self.verified = 0  # each piece is good, but not all of them are of the snapshot that ends here
@@ -172,7 +172,3 @@ class Arrival:
         self._count += 1
         self._piece_bytes += PIECE.unpack(head)[0]
         return self._verified(len(part))
-
-
-def _checksum_is_right(data: bytes, layout: Layout) -> bool:
-    return CHECKSUM.pack(crc32(data[: layout.size])) == data[layout.size :]

@@ -40,11 +40,20 @@ class _Owner(msgspec.Struct, frozen=True, gc=False, array_like=True):
 _OWNER = msgspec.msgpack.Decoder(_Owner)
 
 
+def seal(data: bytes) -> bytes:
+    """`data` with its checksum behind it."""
+    return data + CHECKSUM.pack(crc32(data))
+
+
+def is_sealed(data: bytes) -> bool:
+    """Does `data` end with the checksum of what is before that?"""
+    return CHECKSUM.pack(crc32(data[: -CHECKSUM.size])) == data[-CHECKSUM.size :]
+
+
 def pack_head(group: GroupId, meta: SnapshotMeta, cluster: str) -> bytes:
     """The beginning of a snapshot file."""
     packed = _ENCODE((*msgspec.structs.astuple(meta), cluster))
-    head = HEAD.pack(MAGIC, FORMAT_VERSION, 0, group, len(packed)) + packed
-    return head + CHECKSUM.pack(crc32(head))
+    return seal(HEAD.pack(MAGIC, FORMAT_VERSION, 0, group, len(packed)) + packed)
 
 
 def unpack_meta(packed: bytes) -> tuple[SnapshotMeta, str]:

@@ -8,10 +8,10 @@ import msgspec
 from aegis_replication.errors import CorruptRecord, IncompatibleVersion
 from aegis_replication.ids import GroupId
 from aegis_replication.log import SnapshotMeta
-from aegis_replication.storage.base import FORMAT_VERSION
 from aegis_replication.storage.files import Files
 from aegis_replication.storage.snapshot_format import (
     CHECKSUM,
+    FORMAT_VERSION,
     HEAD,
     MAGIC,
     META_BYTES_MAX,
@@ -19,6 +19,7 @@ from aegis_replication.storage.snapshot_format import (
     PIECE_BYTES_MAX,
     TRAILER,
     TRAILER_BYTES,
+    is_sealed,
     unpack_meta,
 )
 
@@ -48,18 +49,19 @@ class SnapshotReader:
                 f"{self.path} has format {version}, this program knows 1 to {FORMAT_VERSION}: upgrade it"
             )
         rest = self._files.pread(self._handle, min(meta_bytes, META_BYTES_MAX) + CHECKSUM.size, HEAD.size)
-        head, stored = fixed + rest[: -CHECKSUM.size], rest[-CHECKSUM.size :]
-        if len(head) != HEAD.size + meta_bytes or CHECKSUM.pack(crc32(head)) != stored:
-            raise CorruptRecord(self.path, 0, "a head with a right checksum", f"checksum {crc32(head):08x}")
+        head = fixed + rest
+        if len(head) != HEAD.size + meta_bytes + CHECKSUM.size or not is_sealed(head):
+            found = f"checksum {crc32(head[: -CHECKSUM.size]):08x}"
+            raise CorruptRecord(self.path, 0, "a head with a right checksum", found)
         try:
-            return group, *unpack_meta(rest[: -CHECKSUM.size]), head + stored
+            return group, *unpack_meta(rest[: -CHECKSUM.size]), head
         except msgspec.MsgspecError as error:
             raise CorruptRecord(self.path, HEAD.size, "a snapshot's meta", str(error)) from None
 
     def _read_trailer(self) -> tuple[int, int, int]:
         start = self.size - TRAILER_BYTES
         data = self._files.pread(self._handle, TRAILER_BYTES, start) if start >= len(self._head) else b""
-        if len(data) < TRAILER_BYTES or CHECKSUM.pack(crc32(data[: TRAILER.size])) != data[TRAILER.size :]:
+        if len(data) < TRAILER_BYTES or not is_sealed(data):
             raise CorruptRecord(self.path, max(start, 0), "a trailer with a right checksum", f"{len(data)} bytes, none")
         _, _, count, piece_bytes, whole = TRAILER.unpack_from(data)
         if len(self._head) + count * PIECE.size + piece_bytes != start:

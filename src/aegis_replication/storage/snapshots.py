@@ -1,8 +1,8 @@
 """How does a group's state survive without its log? Snapshot files: written aside, verified, named, one kept per group.
 
 `<group>-<term>-<index>.snap` is complete and durable; `.tmp` is being written, `.part` being received, perhaps again
-after a restart. A file says
-nothing of the node that wrote it, so that the same bytes can be sent to a peer. docs/data-files.md draws it.
+after a restart. A file says nothing of the node that wrote it, so that the same bytes can be sent to a peer.
+docs/data-files.md draws it.
 """
 
 import contextlib
@@ -24,7 +24,6 @@ from aegis_replication.log import EntryId, SnapshotMeta
 from aegis_replication.storage.files import Files, is_full
 from aegis_replication.storage.snapshot_arrival import Arrival
 from aegis_replication.storage.snapshot_format import (
-    CHECKSUM,
     HEAD,
     PIECE,
     PIECE_BYTES_MAX,
@@ -32,6 +31,7 @@ from aegis_replication.storage.snapshot_format import (
     TRAILER_BYTES,
     check_owner,
     pack_head,
+    seal,
 )
 from aegis_replication.storage.snapshot_reader import SnapshotReader
 
@@ -127,7 +127,7 @@ class FileSnapshotWriter:
         """Flush, name and make durable; the size in bytes."""
         trailer = TRAILER.pack(0, 0, self._pieces, self._bytes, self._whole)
         with writing_snapshot(self._file.path):
-            self._file.append([trailer, CHECKSUM.pack(crc32(trailer))])
+            self._file.append([seal(trailer)])
             self._store.publish(self._group, self._meta, self._file)
         return self._file.size
 
