@@ -86,3 +86,21 @@ class Clock:
         while queue and queue[0][0] <= when_ms:
             self.step()
         self.now_ms = max(self.now_ms, when_ms)
+
+
+class Agenda:
+    """What somebody plans on a clock for as long as they are at it: once that is over, nothing of it happens."""
+
+    __slots__ = ("_clock", "is_over")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.is_over = False
+
+    def later(self, delay_ms: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Call `action(*arguments)` in `delay_ms`, unless it is over by then."""
+        self._clock.after(delay_ms, self._unless_over, action, arguments)
+
+    def _unless_over(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if not self.is_over:
+            action(*arguments)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection
 from random import Random
-from typing import Any
 
 import msgspec
 
@@ -10,6 +9,7 @@ from aegis_replication.admin import AdminRequest, SetLease, Transfer
 from aegis_replication.consensus.leader import Leader
 from aegis_replication.consensus.lease import CLOCK_ERROR
 from aegis_replication.simulation import churn
+from aegis_replication.simulation.clock import Agenda
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.operator import Operator, Task
@@ -69,26 +69,23 @@ def elsewhere(choose: Choose, part: float) -> Choose:
 class ClockFaults:
     """Somebody who turns clocks, stops processes for a moment, and can't decide about leases."""
 
-    __slots__ = ("_cluster", "_error", "_is_over", "_is_race", "_operator", "_random", "is_overtaking", "is_quiet")
+    # fmt: off
+    __slots__ = ("_agenda", "_cluster", "_error", "_is_race", "_later", "_operator", "_random", "is_overtaking",
+                 "is_quiet")
+    # fmt: on
 
     def __init__(self, cluster: Cluster, plan: ClockPlan, random: Random) -> None:
         self._cluster = cluster
         self._error = plan.clock_error
         self._random = random
         self._operator: Operator | None = None
-        self._is_over = False
+        self._agenda = Agenda(cluster.clock)
+        self._later = self._agenda.later
         # Is nothing done but leaders overtaken, one after another?
         self._is_race = plan.kinds == RACE
         self.is_overtaking = False
         # Is something under way that any other trouble would spoil?
         self.is_quiet = False
-
-    def _later(self, delay_ms: float, action: Callable[..., None], *arguments: Any) -> None:
-        self._cluster.clock.after(delay_ms, self._if_not_over, action, arguments)
-
-    def _if_not_over(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if not self._is_over:
-            action(*arguments)
 
     def drift(self) -> None:
         """A clock runs faster or slower than before."""
@@ -257,7 +254,7 @@ class ClockFaults:
 
     def settle(self) -> None:
         """No more wishes, and nothing of what was planned. Who is down or cut off is helped by others."""
-        self._is_over = True
+        self._agenda.is_over = True
         if self.is_quiet:
             self._quiet(False)
         if self._operator is not None:

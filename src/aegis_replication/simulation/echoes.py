@@ -1,12 +1,12 @@
 """What if acknowledgements of long ago arrive? A leader gets them when it leads again, in a later term."""
 
-from collections.abc import Callable
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from aegis_replication.admin import AdminRequest, Transfer
+from aegis_replication.simulation.clock import Agenda
 from aegis_replication.simulation.cluster import GROUP, Cluster
 from aegis_replication.simulation.host import Host
 from aegis_replication.simulation.operator import Operator, Task
@@ -33,14 +33,15 @@ class Echoes:
     and what was acknowledged then names entries that are others now.
     """
 
-    __slots__ = ("_cluster", "_is_over", "_kept", "_operator", "_random", "is_under_way")
+    __slots__ = ("_agenda", "_cluster", "_kept", "_later", "_operator", "_random", "is_under_way")
 
     def __init__(self, cluster: Cluster, random: Random) -> None:
         self._cluster = cluster
         self._random = random
         self._operator: Operator | None = None
         self._kept: list[bytes] = []
-        self._is_over = False
+        self._agenda = Agenda(cluster.clock)
+        self._later = self._agenda.later
         # Anything else would spoil it.
         self.is_under_way = False
 
@@ -114,16 +115,9 @@ class Echoes:
                 else:
                     client.begin()
 
-    def _later(self, delay_ms: float, action: Callable[..., None], *arguments: Any) -> None:
-        self._cluster.clock.after(delay_ms, self._if_not_over, action, arguments)
-
-    def _if_not_over(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if not self._is_over:
-            action(*arguments)
-
     def settle(self) -> None:
         """Nothing more of it."""
-        self._is_over = True
+        self._agenda.is_over = True
         self._cluster.network.keep_nothing()
         if self._operator is not None:
             self._operator.forget_what_may()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from aegis_replication import wire
 from aegis_replication.consensus.messages import AppendReply, Message, RequestVote, VoteReply
@@ -11,6 +11,7 @@ from aegis_replication.log import EntryId
 from aegis_replication.simulation import churn as churning
 from aegis_replication.simulation import clocks, links
 from aegis_replication.simulation.churn import Churn
+from aegis_replication.simulation.clock import Agenda
 from aegis_replication.simulation.clocks import ClockFaults, ClockPlan
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.disk import ROOT, DiskSpeed, Losing
@@ -30,13 +31,15 @@ class Nemesis:
 
     # fmt: off
     __slots__ = ("churn", "clocks", "cluster", "echoes", "links", "plan", "pressure", "random", "rot", "transfers",
-                 "_awaited", "_dismissed", "_kinds", "_timeout_ms", "_weights")
+                 "_agenda", "_awaited", "_kinds", "_later", "_timeout_ms", "_weights")
     # fmt: on
 
     def __init__(self, cluster: Cluster, plan: Plan, clock_plan: ClockPlan, transfers: TransferPlan) -> None:
         self.cluster = cluster
         self.plan = plan
         self.random: Random = cluster.clock.random("nemesis")
+        self._agenda = Agenda(cluster.clock)
+        self._later = self._agenda.later
         self.churn = Churn(cluster, cluster.clock.random("churn"))
         self.clocks = ClockFaults(cluster, clock_plan, cluster.clock.random("clock faults"))
         self.transfers = TransferFaults(cluster, transfers, cluster.clock.random("transfer faults"))
@@ -50,7 +53,6 @@ class Nemesis:
         self.rot = Rot(cluster, cluster.clock.random("rot"))
         self._weights = [3 if kind in HEAVY else 1 for kind in self._kinds]
         self._awaited: set[NodeId] = set()  # down, their start is planned
-        self._dismissed = False
 
     def begin(self) -> None:
         self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
@@ -59,20 +61,13 @@ class Nemesis:
 
     def dismiss(self) -> None:
         """Nothing more goes wrong. What is broken stays so until the cluster recovers."""
-        self._dismissed = True
+        self._agenda.is_over = True
         self.churn.settle()
         self.clocks.settle()
         self.transfers.settle()
         self.echoes.settle()
         for host in self.cluster.hosts.values():
             host.disk.put_back()
-
-    def _later(self, delay_ms: float, action: Callable[..., None], *arguments: Any) -> None:
-        self.cluster.clock.after(delay_ms, self._if_active, action, arguments)
-
-    def _if_active(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if not self._dismissed:
-            action(*arguments)
 
     def _strike(self) -> None:
         if not (

@@ -1,15 +1,15 @@
 """What goes wrong with snapshots on their way? Followers fall behind; the transfer's ends die, and bytes turn in it."""
 
-from collections.abc import Callable
 from random import Random
 from struct import unpack_from
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from aegis_replication import wire
 from aegis_replication.consensus.config import RaftConfig
 from aegis_replication.ids import NodeId
+from aegis_replication.simulation.clock import Agenda
 from aegis_replication.simulation.cluster import Cluster
 from aegis_replication.simulation.host import Host
 
@@ -49,11 +49,12 @@ def quick_to_forget(config: RaftConfig, plan: TransferPlan) -> RaftConfig:
 class TransferFaults:
     """Somebody who lets a follower fall behind, and strikes in the middle of the transfer that brings it up."""
 
-    __slots__ = ("_cluster", "_is_over", "_plan", "_random")
+    __slots__ = ("_agenda", "_cluster", "_later", "_plan", "_random")
 
     def __init__(self, cluster: Cluster, plan: TransferPlan, random: Random) -> None:
         self._cluster, self._plan, self._random = cluster, plan, random
-        self._is_over = False
+        self._agenda = Agenda(cluster.clock)
+        self._later = self._agenda.later
 
     def begin(self) -> None:
         """From now on."""
@@ -63,15 +64,8 @@ class TransferFaults:
 
     def settle(self) -> None:
         """No more of it."""
-        self._is_over = True
+        self._agenda.is_over = True
         self._cluster.network.spoil = None
-
-    def _later(self, delay_ms: float, action: Callable[..., None], *arguments: Any) -> None:
-        self._cluster.clock.after(delay_ms, self._if_not_over, action, arguments)
-
-    def _if_not_over(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if not self._is_over:
-            action(*arguments)
 
     def _next(self) -> None:
         self._later(self._random.expovariate(1.0) * 250.0, self._leave_behind)
