@@ -268,11 +268,7 @@ class ClockFaults:
         return leading if leading is not None and self._random.random() < 0.6 else self._random.choice(up or [None])
 
     def _leading(self) -> Host | None:
-        leading = [
-            host
-            for host in self._cluster.hosts.values()
-            if host.is_up and any(each.raft.is_leader for each in host.engine.replicas.values())
-        ]
+        leading = [host for host in self._cluster.hosts.values() if host.is_up and host.leads]
         return self._random.choice(leading) if leading else None
 
 

@@ -122,7 +122,7 @@ class Nemesis:
     def _victim(self) -> Host | None:
         """Half of the time a leader, else anybody who is up."""
         up = self._up()
-        leading = [host for host in up if any(each.raft.is_leader for each in host.engine.replicas.values())]
+        leading = [host for host in up if host.leads]
         chosen = leading if leading and self.random.random() < 0.5 else up
         return self.random.choice(chosen) if chosen else None
 
@@ -238,9 +238,7 @@ class Nemesis:
 
     def _crash_while_flushing(self) -> None:
         """A follower has to catch up on a slow disk; while a write of several sectors is on its way, the power goes."""
-        following = [
-            host for host in self._up() if not any(each.raft.is_leader for each in host.engine.replicas.values())
-        ]
+        following = [host for host in self._up() if not host.leads]
         if following:
             host = self.random.choice(following)
             host.pause()
@@ -252,7 +250,7 @@ class Nemesis:
 
     def _make_late(self) -> None:
         """Clients see to it that who is paused lacks a good deal soon."""
-        leading = [host for host in self._up() if any(each.raft.is_leader for each in host.engine.replicas.values())]
+        leading = [host for host in self._up() if host.leads]
         for client in self._clients():
             if leading and len(client.pending) < 8:
                 client.press(leading[0].node, self.random.randint(1, 12))

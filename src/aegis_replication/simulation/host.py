@@ -160,6 +160,11 @@ class Host:
             client_address=self.client_address,
         )
 
+    @property
+    def leads(self) -> bool:
+        """Does it think that it leads one of its groups?"""
+        return any(replica.raft.is_leader for replica in self.engine.replicas.values())
+
     # --- what it says of itself, and of others ---
 
     @property

@@ -58,7 +58,7 @@ class LinkFaults:
     def lonely_leader(self) -> None:
         """A leader cut off while clients press it: it gathers a long tail that nobody else will ever have."""
         up = [host for host in self._cluster.hosts.values() if host.is_up]
-        leading = [host for host in up if any(each.raft.is_leader for each in host.engine.replicas.values())]
+        leading = [host for host in up if host.leads]
         if leading and len(self._cluster.nodes) > 2:
             host = self._random.choice(leading)
             self._cluster.faults["lonely_leader"] += 1

@@ -72,11 +72,7 @@ class TransferFaults:
 
     def _leave_behind(self) -> None:
         """A follower stands still while the others go on and forget what it would need."""
-        following = [
-            host
-            for host in self._cluster.hosts.values()
-            if host.is_up and not any(each.raft.is_leader for each in host.engine.replicas.values())
-        ]
+        following = [host for host in self._cluster.hosts.values() if host.is_up and not host.leads]
         if not following:
             self._next()
             return
