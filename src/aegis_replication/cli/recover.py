@@ -1,6 +1,5 @@
 """What does an operator do when a majority of the voters is lost for good? Look at the survivors, then take one."""
 
-import sys
 import time
 from pathlib import Path
 from random import SystemRandom
@@ -9,6 +8,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from aegis_replication.cli.confirming import confirm
 from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_record, print_rows, say
 from aegis_replication.errors import InvalidArgument
@@ -56,7 +56,7 @@ def recover(*directories: Path, unsafe: Flag = False, yes: Flag = False, format:
         say(f"aegis: nothing was changed; to go on with {best.node}: aegis cluster recover {best.directory} --unsafe")
         return
     _warn(best)
-    _confirm(best, yes)
+    confirm(best.node, yes=yes)
     done = recover_alone(directories[0], now_ms=time.time_ns() // 1_000_000, random=SystemRandom())
     if format.output == "table":
         say(
@@ -73,14 +73,3 @@ def _warn(survivor: Survivor) -> None:
     say(f"  {survivor.last_term}. Whatever only {lost} had after that is lost, also if it was acknowledged. Entries")
     say("  that were never acknowledged may become part of the state. The directories of the lost nodes must never be")
     say("  started again: move them away.")
-
-
-def _confirm(survivor: Survivor, yes: bool) -> None:
-    """Raises InvalidArgument unless somebody means it."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise InvalidArgument("nothing was changed: without a terminal to ask at, say --yes as well")
-    say(f"Type {survivor.node} to go on:")
-    if sys.stdin.readline().strip() != survivor.node:
-        raise InvalidArgument("nothing was changed")

@@ -1,6 +1,5 @@
 """What does a stopped node's log hold, is it whole, and what if it can't be repaired?"""
 
-import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -11,6 +10,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from aegis_replication.cli import endings
+from aegis_replication.cli.confirming import confirm
 from aegis_replication.cli.options import FORMAT, Format, examples
 from aegis_replication.cli.output import print_json, print_record, print_rows, say
 from aegis_replication.errors import InvalidArgument
@@ -102,12 +102,7 @@ def set_aside(directory: Path, /, *, yes: Flag = False, format: Format = FORMAT)
     found = move_aside(directory, stamp, is_to_change=False)
     say(f"aegis: {directory}: log, snapshots and identity of node {found.node} of cluster {found.cluster} move to")
     say(f"  {found.kept_in}. The node forgets its votes and its data: it must be removed and added anew.")
-    if not yes:
-        if not sys.stdin.isatty():
-            raise InvalidArgument("nothing was changed: without a terminal to ask at, say --yes as well")
-        say(f"Type {found.node} to go on:")
-        if sys.stdin.readline().strip() != found.node:
-            raise InvalidArgument("nothing was changed")
+    confirm(found.node, yes=yes)
     done = move_aside(directory, stamp, is_to_change=True)
     if format.output == "table":
         say(

@@ -23,9 +23,8 @@ class Output(msgspec.Struct):
     write: LogWrite | None  # to be made durable, then Raft.on_persisted(write.number)
     committed: list[Entry]  # the next entries to apply, in order: committed and durable here; never twice
     reads: list[tuple[int, LogIndex]]  # confirmed read tickets: serve once applied >= index
-    snapshots: list[
-        NodeId
-    ]  # followers that need the newest snapshot, or whose transfer stands still: named once per need
+    # Followers that need the newest snapshot, or whose transfer stands still: named once per need.
+    snapshots: list[NodeId]
     chunks: list[tuple[NodeId, InstallSnapshot]]  # accepted chunks of a leader's snapshot: have them stored
     sent_chunks: list[tuple[NodeId, SnapshotReply]]  # followers that took a chunk and want the next, at `next_offset`
     changes: list[Change]  # of role, term or leader: one log line each

@@ -65,9 +65,10 @@ def recover(
     for entry in log.since(log.first, bytes_max=2**63):
         if entry.kind == Kind.CONFIGURATION and entry.index > stack.index:
             stack.push(entry.id, decode_configuration(entry.payload))
-    is_covered = covered(log, log.committed) > log.base.index
+    last_covered = covered(log, log.committed)
+    is_covered = last_covered > log.base.index
     if is_covered:
-        log.compact(covered(log, log.committed))  # the snapshot holds what it did, and nobody needs it otherwise
+        log.compact(last_covered)  # the snapshot holds what it did, and nobody needs it otherwise
     if applied > log.committed:
         log.commit_to(applied)
         stack.forget_before(applied)

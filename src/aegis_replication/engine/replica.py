@@ -25,7 +25,7 @@ from aegis_replication.engine.replies import Caller, answer, reply_error, reply_
 from aegis_replication.engine.snapshot_sending import Pace, SnapshotSending
 from aegis_replication.engine.snapshots import Snapshots
 from aegis_replication.engine.spec import GroupSpec
-from aegis_replication.engine.standing import restoring, stand
+from aegis_replication.engine.standing import become, stand
 from aegis_replication.errors import ChangePending, ChangeRefused, InvalidArgument
 from aegis_replication.events import SnapshotInstalled, SnapshotMade
 from aegis_replication.ids import GroupId, LogIndex, NodeId, Term
@@ -246,7 +246,7 @@ class Replica:
         self._apply_queue.clear()
         self.snapshots.on_installed(meta, event.size_bytes)
         effects.news.append(SnapshotInstalled(self.group, meta.term, meta.index, event.size_bytes, event.source))
-        self._restoring, self._restoring_to = restoring(self.machine, event.chunks, meta), meta.index
+        self._restoring, self._restoring_to = become(self.machine, event.chunks, meta), meta.index
         self._restore()
 
     def _restore(self) -> None:

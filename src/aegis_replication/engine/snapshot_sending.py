@@ -35,11 +35,9 @@ class Pace:
 
     def bound(self, chunk_bytes: int) -> int:
         """How large a chunk may be: one takes a tenth of a second at the most, so that a slow transfer still moves."""
-        return (
-            min(chunk_bytes, max(int(100 * self._bytes_per_ms), _CHUNK_BYTES_MIN))
-            if self._bytes_per_ms
-            else chunk_bytes
-        )
+        if not self._bytes_per_ms:
+            return chunk_bytes
+        return min(chunk_bytes, max(int(100 * self._bytes_per_ms), _CHUNK_BYTES_MIN))
 
     def may_spend(self, transfer: tuple[GroupId, NodeId], size_bytes: int, now_ms: float) -> bool:
         """May a chunk of that size leave? It does, then."""

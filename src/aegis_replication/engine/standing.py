@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from aegis_replication.errors import StorageError
 from aegis_replication.ids import GroupId
 from aegis_replication.log import NOTHING, EntryId, RecoveredGroup, SnapshotMeta
-from aegis_replication.state_machine import base
-from aegis_replication.state_machine.base import DurableMachine, Machine
+from aegis_replication.state_machine.base import DurableMachine, Machine, restoring
 
 
 def stand(
@@ -21,7 +20,7 @@ def stand(
     held = machine.open() if isinstance(machine, DurableMachine) else NOTHING
     if snapshot is not None and held.index < snapshot.index:
         assert snapshot_pieces is not None, f"group {group}: the state of snapshot {snapshot.id} is missing"
-        for _ in restoring(machine, snapshot_pieces, snapshot):
+        for _ in become(machine, snapshot_pieces, snapshot):
             pass
         return snapshot.id
     if held != NOTHING and (snapshot is None or held != snapshot.id):
@@ -29,27 +28,27 @@ def stand(
     return held
 
 
-def restoring(machine: Machine, pieces: Iterable[bytes], meta: SnapshotMeta) -> Iterator[None]:
+def become(machine: Machine, pieces: Iterable[bytes], meta: SnapshotMeta) -> Iterator[None]:
     """Have the machine become the state of a snapshot, in steps; one on its own disk does it in a single one."""
     if isinstance(machine, DurableMachine):
         machine.restore_at(pieces, meta.id)
         return iter(())
-    return base.restoring(machine, pieces)
+    return restoring(machine, pieces)
 
 
 def _check_held(group: GroupId, held: EntryId, recovered: RecoveredGroup) -> None:
     """The log must hold the entry that the machine stands at; else entries would be left out, or come twice."""
-    first, entries = recovered.base, recovered.entries
+    base, entries = recovered.base, recovered.entries
     what = f"group {group}: the machine's own state stands at entry {held.term}:{held.index}, and the log"
     advice = (
         "state and log don't belong together. Nothing was changed: put back the other one of the two, or give the node "
         "an empty directory and an empty state under a new name, and let it catch up"
     )
-    if held.index < first.index:
-        raise StorageError(f"{what} begins after {first.term}:{first.index}: what is between them is lost; {advice}")
-    last = entries[-1].id if entries else first
+    if held.index < base.index:
+        raise StorageError(f"{what} begins after {base.term}:{base.index}: what is between them is lost; {advice}")
+    last = entries[-1].id if entries else base
     if held.index > last.index:
         raise StorageError(f"{what} ends at {last.term}:{last.index}: {advice}")
-    term = first.term if held.index == first.index else entries[held.index - first.index - 1].term
+    term = base.term if held.index == base.index else entries[held.index - base.index - 1].term
     if term != held.term:
         raise StorageError(f"{what} has entry {term}:{held.index} there: {advice}")

@@ -18,9 +18,7 @@ from aegis_replication.storage.base import SnapshotWriter, Storage
 
 log = logging.getLogger("aegis.node")
 
-_UNFLUSHED_BYTES: Final = (
-    1024 * 1024
-)  # of a snapshot, before it is flushed: a long flush would hold up those of the log
+_UNFLUSHED_BYTES: Final = 1024 * 1024  # of a snapshot, then it is flushed: a long flush would hold up the log's
 _WAITING_CHUNKS_MAX: Final = 16  # of one group: a leader keeps to its window, which is less
 
 

@@ -70,9 +70,8 @@ class Nemesis:
             host.disk.put_back()
 
     def _strike(self) -> None:
-        if not (
-            self.clocks.is_quiet or self.clocks.is_overtaking or self.echoes.is_under_way
-        ):  # for what anything else would spoil
+        # What is under way there anything else would spoil.
+        if not (self.clocks.is_quiet or self.clocks.is_overtaking or self.echoes.is_under_way):
             self._strike_now()
         self._later(self.random.expovariate(1.0) * self.plan.gap_ms, self._strike)
 
