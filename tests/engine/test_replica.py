@@ -5,8 +5,12 @@ from engines import GROUP, Engines
 
 from aegis_replication import wire
 from aegis_replication.consensus.messages import AppendEntries, VoteReply
+from aegis_replication.engine.effects import Effects
+from aegis_replication.engine.engine import ReplicationEngine
 from aegis_replication.engine.events import ChunkStored, PeerLost, Received, Requested, Ticked
 from aegis_replication.engine.spec import ReplicaLimits
+from aegis_replication.events import NodeEvent, SnapshotInstalled
+from aegis_replication.ids import LogIndex
 from aegis_replication.log import NOTHING, Kind
 from aegis_replication.state_machine import commands
 
@@ -366,6 +370,39 @@ def test_a_follower_behind_the_log_gets_the_snapshot() -> None:
     assert cluster.replica(late).applied == cluster.replica(leader).applied
     assert cluster.replica(late).machine.digest() == cluster.replica(leader).machine.digest()
     assert any(type(message).__name__ == "InstallSnapshot" for _, target, message in cluster.messages if target == late)
+
+
+def test_an_installed_snapshot_is_told_when_its_state_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when its last byte has come: restoring a large state takes many turns."""
+    cluster = Engines(snapshot_threshold=20, trailing_entries=0, limits=ReplicaLimits(restore_pieces=1))
+    leader = cluster.elect()
+    late = next(name for name in cluster.names if name != leader)
+    turns: list[tuple[bool, LogIndex, list[NodeEvent]]] = []
+    take_effects = ReplicationEngine.take_effects
+
+    def watched(engine: ReplicationEngine) -> Effects:
+        effects = take_effects(engine)
+        if engine.node == late:
+            replica = cluster.replica(late)
+            turns.append((replica._restoring is not None, replica.applied, list(effects.news)))
+        return effects
+
+    monkeypatch.setattr(ReplicationEngine, "take_effects", watched)
+    cluster.cut = {late}
+    cluster.pass_time(1000)
+    session = b"s" * 16
+    cluster.ask(leader, commands.encode_open(session))
+    for i in range(60):
+        cluster.ask(leader, commands.encode_command(session, i + 1, i + 1, commands.Put(b"%d" % i, b"x" * 100)))
+        cluster.run()
+
+    cluster.cut = set()
+    cluster.pass_time(1000)
+
+    told = [(applied, each) for _, applied, news in turns for each in news if isinstance(each, SnapshotInstalled)]
+    assert any(is_restoring for is_restoring, _, _ in turns), "it was restored in one turn"
+    assert [each.source for _, each in told] == [leader]
+    assert all(applied >= each.index for applied, each in told)
 
 
 def test_commands_of_an_office_that_ends_before_it_is_seen_are_answered() -> None:

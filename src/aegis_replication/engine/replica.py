@@ -53,7 +53,6 @@ class Replica:
         "_apply_queue",
         "_commit_ms",
         "_restoring",
-        "_restoring_to",
         "_sending_patience_ms",
         "_unpersisted",
         "_configuration",
@@ -131,9 +130,8 @@ class Replica:
         self.sending = SnapshotSending(group, pace, spec.limits.chunk_bytes)
         # How long a transfer may stand still, its connection lost perhaps, and still keep the snapshot that it sends.
         self._sending_patience_ms = SNAPSHOT_PATIENCE * spec.config.election_timeout_max_ms
-        # A snapshot that a leader sent is taking the machine's place; `applied` is its index when that is done.
-        self._restoring: Iterator[None] | None = None
-        self._restoring_to: LogIndex = 0
+        # A snapshot that a leader sent is taking the machine's place, step by step; and what is so after the last one.
+        self._restoring: tuple[Iterator[None], SnapshotInstalled] | None = None
 
     @property
     def deadline_ms(self) -> float:
@@ -245,16 +243,18 @@ class Replica:
             return
         self._apply_queue.clear()
         self.snapshots.on_installed(meta, event.size_bytes)
-        effects.news.append(SnapshotInstalled(self.group, meta.term, meta.index, event.size_bytes, event.source))
-        self._restoring, self._restoring_to = become(self.machine, event.chunks, meta), meta.index
-        self._restore()
+        installed = SnapshotInstalled(self.group, meta.term, meta.index, event.size_bytes, event.source)
+        self._restoring = become(self.machine, event.chunks, meta), installed
+        self._restore(effects)
 
-    def _restore(self) -> None:
+    def _restore(self, effects: Effects) -> None:
         """A bounded part of the way to an installed snapshot's state; the former one is shown until the end."""
         assert self._restoring is not None, "nothing is being restored"
+        steps, installed = self._restoring
         for _ in range(self.limits.restore_pieces):
-            if next(self._restoring, self) is self:
-                self._restoring, self.applied = None, self._restoring_to
+            if next(steps, self) is self:
+                self._restoring, self.applied = None, installed.index
+                effects.news.append(installed)
                 return
 
     # --- what follows from them ---
@@ -282,7 +282,7 @@ class Replica:
         if output.committed:
             self._apply_queue.extend(output.committed)
         if self._restoring is not None:
-            self._restore()
+            self._restore(effects)
         elif self._apply_queue:
             self._apply(effects)
         if self.backups.is_waited_for:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.events import ChunkStored
 from aegis_replication.engine.replica import Replica
 from aegis_replication.engine.snapshot_sending import SnapshotSending, _Transfer
@@ -53,10 +54,10 @@ def _send_all_at_once(sending: SnapshotSending, transfer: _Transfer) -> bool:
     return not transfer.is_reading and not transfer.sent >= transfer.total_bytes > 0
 
 
-def _applied_at_once(on_chunk_stored: Any, replica: Replica, event: ChunkStored) -> None:
-    on_chunk_stored(replica, event)
+def _applied_at_once(on_chunk_stored: Any, replica: Replica, event: ChunkStored, effects: Effects) -> None:
+    on_chunk_stored(replica, event, effects)
     if replica._restoring is not None:
-        replica.applied, replica._restoring = replica._restoring_to, None
+        replica.applied, replica._restoring = replica._restoring[1].index, None
 
 
 TRANSFERS = (
