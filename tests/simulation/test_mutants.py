@@ -3,11 +3,13 @@
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aegis_replication.simulation import MUTANTS, run
 from aegis_replication.simulation.mutants import find
+from aegis_replication.simulation.mutants.mutant import Mutant, around, instead
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 200
@@ -35,7 +37,7 @@ FOUND_BY = {
     "read_before_no_op": 8,
     "read_without_round": 1,
     "unknown_called_dropped": 1,
-    "stale_snapshot_installed": 10,
+    "stale_snapshot_installed": 179,
     "conflicting_log_kept": 149,
     "change_before_own_commit": 25,
     "two_changes_pending": 22,
@@ -125,6 +127,25 @@ def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
 
     assert len(names) >= 20
     assert len(set(names)) == len(names)
+
+
+def test_a_mutant_that_cannot_be_called_as_what_it_replaces_is_refused() -> None:
+    """It would be found in every run, by its own TypeError, and prove nothing."""
+
+    class Owner:
+        def told(self, what: str, effects: list[str], *, by: str) -> None:
+            effects.append(f"{what} by {by}")
+
+    def fits(told: Any, owner: Owner, what: str, effects: list[str], *, by: str) -> None:
+        told(owner, what, effects, by=by)
+
+    with Mutant("fits", "nothing", (around(Owner, "told", fits),)).applied():
+        Owner().told("it", effects := [], by="n1")
+    for patch in (around(Owner, "told", lambda told, owner, what: None), instead(Owner, "told", lambda owner: None)):
+        with pytest.raises(AssertionError, match="a mutant of told can't be called as that is"), patch.applied():
+            pass
+
+    assert effects == ["it by n1"]
 
 
 def test_a_mutant_leaves_nothing_behind() -> None:

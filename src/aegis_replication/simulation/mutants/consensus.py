@@ -14,8 +14,10 @@ from aegis_replication.consensus.member import FOLLOWER, Member, Transition
 from aegis_replication.consensus.messages import AppendEntries, AppendReply, InstallSnapshot, Message
 from aegis_replication.consensus.node import Raft
 from aegis_replication.consensus.output import Output
+from aegis_replication.engine.effects import Effects
 from aegis_replication.engine.events import ChunkStored
 from aegis_replication.engine.replica import Replica
+from aegis_replication.engine.standing import become
 from aegis_replication.ids import LogIndex, NodeId
 from aegis_replication.log import Entry, EntryId, ReplicatedLog, SnapshotMeta
 from aegis_replication.simulation.mutants.mutant import Mutant, around, instead
@@ -178,11 +180,14 @@ def _take_any_snapshot(follower: Follower, source: NodeId, message: InstallSnaps
         follower.member.chunks.append((source, message))
 
 
-def _restore_any_snapshot(on_chunk_stored: Any, replica: Replica, event: ChunkStored) -> None:
-    if event.complete and event.meta is not None and event.meta.index < replica.applied:
-        replica.machine.restore(event.chunks)
+def _restore_any_snapshot(on_chunk_stored: Any, replica: Replica, event: ChunkStored, effects: Effects) -> None:
+    newest = replica.snapshots.newest  # a file that is older than that is gone by now
+    is_there = newest is None or event.meta is None or newest.index < event.meta.index
+    if event.complete and event.meta is not None and event.meta.index < replica.applied and is_there:
+        for _ in become(replica.machine, event.chunks, event.meta):
+            pass
         replica.applied = event.meta.index
-    on_chunk_stored(replica, event)
+    on_chunk_stored(replica, event, effects)
 
 
 def _keep_conflicting_log(on_snapshot_installed: Any, raft: Raft, source: NodeId, meta: SnapshotMeta) -> bool:

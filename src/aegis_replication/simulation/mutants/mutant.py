@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 
@@ -48,16 +49,36 @@ class Mutant(NamedTuple):
 
 def instead(owner: Any, name: Any, replacement: Any) -> Patch:
     """`replacement` takes the place of a method or function."""
-    return Patch(owner, name, lambda original: replacement)
+
+    def make(original: Any) -> Any:
+        _check_fits(name, original, replacement)
+        return replacement
+
+    return Patch(owner, name, make)
 
 
 def around(owner: Any, name: Any, wrapper: Callable[..., Any]) -> Patch:
     """`wrapper(original, ...)` takes the place of a method or function; it may call the original."""
 
     def make(original: Any) -> Any:
+        _check_fits(name, original, wrapper, original)
+
         def wrapped(*arguments: Any, **options: Any) -> Any:
             return wrapper(original, *arguments, **options)
 
         return wrapped
 
     return Patch(owner, name, make)
+
+
+def _check_fits(name: Any, original: Any, replacement: Any, *first: Any) -> None:
+    """A mutant that can't be called as what it replaces would be found by its own TypeError, and prove nothing."""
+    if not callable(original) or not callable(replacement) or isinstance(original, type):
+        return
+    takes = signature(original).parameters.values()
+    by_place = [each for each in takes if each.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+    by_name = {each.name: None for each in takes if each.kind is Parameter.KEYWORD_ONLY}
+    try:
+        signature(replacement).bind(*first, *by_place, **by_name)
+    except TypeError as error:
+        raise AssertionError(f"a mutant of {name} can't be called as that is: {error}") from None
